@@ -1,0 +1,1 @@
+"""Symbolised windows in, Parquet segments at rest, tables out. Knows nothing of call trees or pages."""
