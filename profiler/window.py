@@ -2,29 +2,24 @@
 
 Everything right of the profiler (symbols, store, answers) takes windows and never touches BPF. A window is
 self-contained: addresses can be resolved from it after the processes have gone, as long as the files exist.
-It can be saved, loaded, merged and replayed.
+It can be merged here, and saved, loaded and replayed by `profiler.saved_windows`.
 
 Vocabulary: `tgid` and `tid` are the kernel's; "process" is one incarnation of a tgid (pids come back).
 """
 
 from __future__ import annotations
 
-import io
-import json
-import os
-import zipfile
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from profiler.errors import BadInput, CorruptData
+from profiler.errors import BadInput
 
-FORMAT_VERSION = 1
-FILE_SUFFIX = ".window.npz"
+Row = TypeVar("Row", "Build", "Cgroup")
 
 # One row a kept sample. `cgroup`, `stack` and `process` are row numbers in the window's own tables.
 SAMPLE = np.dtype(
@@ -135,7 +130,7 @@ class Node:
 COUNTERS = {
     "samples": "samples kept",
     "idle_ticks": "sampling ticks that found the CPU idle",
-    "missed_ticks": "ticks that should have come by the clock and never reached the program",
+    "expected_samples": "samples that the kernel's own count of busy time (/proc/stat) calls for: an estimate",
     "lost_ring_full": "samples dropped because the CPU's sample ring was full",
     "lost_stack_full": "samples kept without their stack because the CPU's stack ring was full",
     "stack_collisions": "different stacks that met in the same hash; stored apart, once more than needed",
@@ -165,3 +160,89 @@ class Window:
     builds: tuple[Build, ...]
     cgroups: tuple[Cgroup, ...]
     counters: dict[str, int] = field(default_factory=dict)  # keys of COUNTERS; absent means 0
+
+    @property
+    def duration_s(self) -> float:
+        return (self.end_ns - self.start_ns) / 1e9
+
+    def count(self, counter: str) -> int:
+        """Return a counter of `COUNTERS`, 0 where the window does not carry it."""
+        return self.counters.get(counter, 0)
+
+
+def merge(windows: Iterable[Window]) -> Window:
+    """Return one window with all samples, tables joined and counters added.
+
+    Merging commutes but for the order of table rows. Raises `BadInput` for no windows or for different nodes.
+    """
+    parts = sorted(windows, key=lambda window: window.start_ns)
+    if not parts:
+        raise BadInput("no windows to merge; give at least one")
+    if len({(part.node.name, part.node.boot_id) for part in parts}) > 1:
+        raise BadInput("windows of different nodes or boots cannot be merged; merge each node's own")
+    builds, build_rows = _join_rows([part.builds for part in parts])
+    cgroups, cgroup_rows = _join_rows([part.cgroups for part in parts])
+    processes, process_rows = _join_arrays([part.processes for part in parts])
+    counters = {name: sum(part.count(name) for part in parts) for name in COUNTERS}
+    mappings = [_renumber(part.mappings, process=process_rows[i], build=build_rows[i]) for i, part in enumerate(parts)]
+    first_stack = np.cumsum([0] + [len(part.stacks) for part in parts])
+    samples = [
+        _renumber(
+            part.samples,
+            cgroup=cgroup_rows[i],
+            process=process_rows[i],
+            stack=np.arange(first_stack[i], first_stack[i + 1], dtype=np.int32),
+        )
+        for i, part in enumerate(parts)
+    ]
+    joined = np.concatenate(samples)
+    all_mappings = np.unique(np.concatenate(mappings))  # sorts by the fields in order: process first
+    return replace(
+        parts[-1],
+        start_ns=parts[0].start_ns,
+        end_ns=max(part.end_ns for part in parts),
+        samples=joined[np.argsort(joined["ts_ns"], kind="stable")],
+        stacks=_join_stacks([part.stacks for part in parts], process_rows),
+        processes=processes,
+        mappings=all_mappings[np.lexsort((all_mappings["start"], all_mappings["process"]))],
+        builds=builds,
+        cgroups=cgroups,
+        counters={name: count for name, count in counters.items() if count},
+    )
+
+
+def _join_rows(tables: Sequence[tuple[Row, ...]]) -> tuple[tuple[Row, ...], list[npt.NDArray[np.int32]]]:
+    """Distinct rows of all tables, and for each table the new row numbers of its rows."""
+    numbers: dict[Row, int] = {}
+    new_rows = [np.array([numbers.setdefault(row, len(numbers)) for row in table], dtype=np.int32) for table in tables]
+    return tuple(numbers), new_rows
+
+
+def _join_arrays(
+    tables: Sequence[npt.NDArray[np.void]],
+) -> tuple[npt.NDArray[np.void], list[npt.NDArray[np.int32]]]:
+    distinct, inverse = np.unique(np.concatenate(tables), return_inverse=True)
+    return distinct, np.split(inverse.astype(np.int32), np.cumsum([len(table) for table in tables])[:-1])
+
+
+def _renumber(table: npt.NDArray[np.void], **columns: npt.NDArray[np.int32]) -> npt.NDArray[np.void]:
+    renumbered = table.copy()
+    for name, new_rows in columns.items():
+        renumbered[name] = new_rows[table[name]]
+    return renumbered
+
+
+def _join_stacks(parts: Sequence[Stacks], process_rows: Sequence[npt.NDArray[np.int32]]) -> Stacks:
+    """All stacks one after the other. Equal stacks stay apart: symbols give them the same id anyway."""
+    depths = np.concatenate([np.diff(part.offsets) for part in parts])
+    process = [
+        np.where(part.process >= 0, rows[part.process] if len(rows) else -1, -1)
+        for part, rows in zip(parts, process_rows, strict=True)
+    ]
+    return Stacks(
+        offsets=np.concatenate([[0], np.cumsum(depths)]).astype(np.int64),
+        addresses=np.concatenate([part.addresses for part in parts]),
+        kernel_depth=np.concatenate([part.kernel_depth for part in parts]),
+        process=np.concatenate(process).astype(np.int32),
+        user_end=np.concatenate([part.user_end for part in parts]),
+    )
