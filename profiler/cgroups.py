@@ -107,6 +107,7 @@ class CgroupTable:
         self._removed: deque[_Life] = deque()  # in the order of removal
         self._incomplete: set[int] = set()  # kernel ids of which no event and no scan has given the whole path
         self._absent: set[int] = set()  # kernel ids that were sampled and that a scan did not find
+        self._cpu_shares: dict[str, CpuShare] = {}  # by path, read during the present call
         self._highest_forgotten = 0
         self._index: _Index | None = None  # built when needed
         self._last_scan_ns = 0
@@ -131,6 +132,7 @@ class CgroupTable:
         self._last_scan_ns = now_ns
         self._scan_pause_ns = max(SCAN_PAUSE_NS, SCAN_SHARE * (now_ns - started_ns))
         self._forget(now_ns)
+        self._cpu_shares.clear()
 
     def observe(self, events: npt.NDArray[np.void]) -> None:
         """Apply life events (`CGROUP_EVENT`, any order) in order of time."""
@@ -149,6 +151,7 @@ class CgroupTable:
         if self._incomplete:
             self._rescan()
         self._forget(self._clock_ns())
+        self._cpu_shares.clear()
 
     def lives(self, kernel_ids: npt.NDArray[np.uint64], ts_ns: npt.NDArray[np.int64]) -> Lives:
         """Return the life that each (kernel id, Unix time) belongs to.
@@ -157,18 +160,19 @@ class CgroupTable:
         not known starts a scan, at most one every few seconds; one that stays unknown is named "(gone, id N)".
         """
         kernel_ids = np.asarray(kernel_ids, np.uint64)  # mixed with signed ones, numpy would compare them as floats
-        distinct = np.unique(kernel_ids)
-        self._look_for(distinct)
+        self._look_for(np.unique(kernel_ids))
         index = self._indexed()
-        strangers = np.setdiff1d(distinct, index.kernel_ids)
+        is_strange = ~_is_known(index, kernel_ids)
+        strangers, stranger_rows = np.unique(kernel_ids[is_strange], return_inverse=True)
         rows = _life_rows(index, kernel_ids, ts_ns)
-        is_strange = np.isin(kernel_ids, strangers)
-        rows[is_strange] = len(index.lives) + np.searchsorted(strangers, kernel_ids[is_strange])
+        rows[is_strange] = len(index.lives) + stranger_rows
         used, compact_rows = np.unique(rows, return_inverse=True)
         lives = [index.lives[row] for row in used[used < len(index.lives)].tolist()]
         lives += [_Life(kernel_id, 0, "", start_ns=0, found_ns=0) for kernel_id in strangers.tolist()]
         unnamed = sum(not life.path for life in lives)
-        return Lives(compact_rows.astype(np.int32), tuple(map(self._cgroup, lives)), unnamed)
+        cgroups = tuple(map(self._cgroup, lives))
+        self._cpu_shares.clear()
+        return Lives(compact_rows.astype(np.int32), cgroups, unnamed)
 
     def _found(self, kernel_id: int, path: str, now_ns: int) -> None:
         life = self._latest(kernel_id)
@@ -250,7 +254,7 @@ class CgroupTable:
 
     def _look_for(self, kernel_ids: npt.NDArray[np.uint64]) -> None:
         """Scan if some of these ids have no name and no scan since has looked for them."""
-        strangers = set(np.setdiff1d(kernel_ids, self._indexed().kernel_ids).tolist()) - self._absent
+        strangers = set(kernel_ids[~_is_known(self._indexed(), kernel_ids)].tolist()) - self._absent
         if (strangers or not self._incomplete.isdisjoint(kernel_ids.tolist())) and self._rescan():
             if len(self._absent) > _MAX_ABSENT:
                 self._absent.clear()
@@ -276,7 +280,8 @@ class CgroupTable:
             return
         now_ns = self._clock_ns()
         if now_ns - life.cpu_share_read_ns >= SHARE_AGE_NS:
-            life.cpu_share, life.cpu_share_read_ns = read_cpu_share(self.hierarchy, life.path), now_ns
+            life.cpu_share = read_cpu_share(self.hierarchy, life.path, self._cpu_shares)
+            life.cpu_share_read_ns = now_ns
 
     def _cgroup(self, life: _Life) -> Cgroup:
         if life.path:
@@ -303,6 +308,14 @@ def cgroup_key(node_name: str, boot_id: str, kernel_id: int, number: int) -> int
     parts = (part.encode("utf-8", "surrogateescape") for part in (node_name, boot_id, str(kernel_id), str(number)))
     digest = hashlib.blake2b(b"".join(len(part).to_bytes(4, "little") + part for part in parts), digest_size=8)
     return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def _is_known(index: _Index, kernel_ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    if not index.lives:
+        return np.zeros(len(kernel_ids), np.bool_)
+    rows = np.minimum(np.searchsorted(index.kernel_ids, kernel_ids), len(index.lives) - 1)
+    is_known: npt.NDArray[np.bool_] = index.kernel_ids[rows] == kernel_ids
+    return is_known
 
 
 def _life_rows(

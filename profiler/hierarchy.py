@@ -137,22 +137,21 @@ def scan_cgroups(hierarchy: Hierarchy) -> Iterator[tuple[int, str]]:
                 pending.append((f"{directory}/{name}", child))
 
 
-def read_cpu_share(hierarchy: Hierarchy, path: str) -> CpuShare:
-    """Read how the cgroup at `path` competes for CPUs: it and all above it. Files that are absent count as defaults."""
-    if not path.startswith(f"{hierarchy.prefix}/"):
-        return CpuShare()
-    names = [name for name in path.removeprefix(hierarchy.prefix).split("/") if name]
-    if ".." in names:
-        return CpuShare()
-    is_idle = is_least_weight = False
-    directory = hierarchy.mount_point
-    weight_file, least = ("cpu.weight", _LEAST_WEIGHT) if hierarchy.mode == "v2" else ("cpu.shares", _LEAST_SHARES)
-    for name in names:
-        directory = directory / name
-        is_idle = is_idle or _read_number(directory / "cpu.idle") == 1
-        weight = _read_number(directory / weight_file)
-        is_least_weight = is_least_weight or (weight is not None and weight <= least)
-    return CpuShare(is_idle, is_least_weight)
+def read_cpu_share(hierarchy: Hierarchy, path: str, known: dict[str, CpuShare] | None = None) -> CpuShare:
+    """Read how the cgroup at `path` competes for CPUs: it and all above it. Files that are absent count as defaults.
+
+    `known` holds what was read for other paths and is added to: neighbours share most of what is above them.
+    """
+    share, parent = CpuShare(), hierarchy.prefix
+    if not path.startswith(f"{parent}/") or "/../" in f"{path}/":
+        return share
+    known = {} if known is None else known
+    for name in filter(None, path.removeprefix(parent).split("/")):
+        parent = f"{parent}/{name}"
+        if parent not in known:
+            known[parent] = _read_own_share(hierarchy, parent, share)
+        share = known[parent]
+    return share
 
 
 def is_whole_hierarchy(hierarchy: Hierarchy) -> bool:
@@ -234,8 +233,21 @@ def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
         raise
 
 
-def _read_number(file: Path) -> int | None:
+def _read_own_share(hierarchy: Hierarchy, path: str, above: CpuShare) -> CpuShare:
+    directory = f"{hierarchy.mount_point}{path.removeprefix(hierarchy.prefix)}"
+    file, least = ("cpu.weight", _LEAST_WEIGHT) if hierarchy.mode == "v2" else ("cpu.shares", _LEAST_SHARES)
+    is_idle = above.is_idle or _read_number(f"{directory}/cpu.idle", 0) == 1
+    return CpuShare(is_idle, above.is_least_weight or _read_number(f"{directory}/{file}", least + 1) <= least)
+
+
+def _read_number(file: str, default: int) -> int:
     try:
-        return int(file.read_bytes())
-    except (OSError, ValueError):  # removed meanwhile, or a controller or kernel without this file
-        return None
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)  # a third of the time of `Path.read_bytes`
+    except OSError:  # removed meanwhile, or a controller or kernel without this file
+        return default
+    try:
+        return int(os.read(descriptor, 32))
+    except (OSError, ValueError):  # removed after it was opened
+        return default
+    finally:
+        os.close(descriptor)

@@ -72,7 +72,7 @@ def load(source: str, defines: Mapping[str, int | None], maps: Sequence[str], pr
     flags = [f"-I{SOURCES}", "-Wno-unknown-warning-option"]
     flags += [f"-D{name}" if value is None else f"-D{name}={value}" for name, value in defines.items()]
     request = {"source": str(SOURCES / source), "flags": flags, "maps": list(maps), "programs": dict(programs)}
-    _require_bpf()
+    require_bpf()
     with tempfile.TemporaryDirectory(prefix="coprof-btf-") as tree:
         with Btf() as btf:
             btf.write_tree(Path(tree))
@@ -114,7 +114,7 @@ def _compile_error(source: str, messages: str) -> KernelFeatureMissing:
     return KernelFeatureMissing(f"{Path(source).name} was not accepted by this kernel: {said}; run coprof check")
 
 
-def _require_bpf() -> None:
+def require_bpf() -> None:
     """Ask the kernel for the smallest map there is: tells a refusal apart from a failing compiler.
 
     bpf(BPF_MAP_CREATE) with an array of one u64; errors are EPERM (no right), ENOSYS (no BPF).

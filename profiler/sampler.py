@@ -84,7 +84,7 @@ class Sampler:
 
     def __init__(self, settings: SamplerSettings, rules: WorkloadRules) -> None:
         self._window_ns = settings.window_s * 1_000_000_000
-        self._hierarchy = detect_hierarchy(settings.cgroup_mode)
+        self.hierarchy = detect_hierarchy(settings.cgroup_mode)
         facts = read_node(settings.node_name)
         self.node = Node(
             name=facts.name,
@@ -95,9 +95,9 @@ class Sampler:
             agent_version=settings.agent_version,
             sample_hz=settings.hz,
             sample_event=choose_event(settings.event),
-            cgroup_mode=self._hierarchy.mode,
+            cgroup_mode=self.hierarchy.mode,
         )
-        self._cgroups = CgroupTable(self._hierarchy, rules, node_name=facts.name, boot_id=facts.boot_id)
+        self._cgroups = CgroupTable(self.hierarchy, rules, node_name=facts.name, boot_id=facts.boot_id)
         self._mappings = MappingTable()
         self._queue: queue.Queue[Window | BaseException | None] = queue.Queue(QUEUED_WINDOWS)
         self._dropped_windows = 0
@@ -110,9 +110,9 @@ class Sampler:
         """Load and attach the programs and begin to sample. Raises `NoPermission` or `KernelFeatureMissing`."""
         with contextlib.ExitStack() as undo:
             undo.callback(self._mappings.close)
-            self._cgroup_events = _load_cgroup_events(self._hierarchy)
+            self._cgroup_events = load_cgroup_events(self.hierarchy)
             undo.callback(self._cgroup_events.close)
-            self._sampling = _load_sampling(self._hierarchy)
+            self._sampling = load_sampling(self.hierarchy)
             undo.callback(self._sampling.close)
             self._cgroup_ring = CgroupRing(self._cgroup_events)
             self._rings = SampleRings(self._sampling, possible_cpus())
@@ -245,14 +245,16 @@ class Sampler:
                     self._dropped_windows += 1
 
 
-def _load_sampling(hierarchy: Hierarchy) -> Loaded:
+def load_sampling(hierarchy: Hierarchy) -> Loaded:
+    """Load the sampler's program, which tells cgroups by `hierarchy`; nothing is attached yet."""
     defines: dict[str, int | None] = {"COPROF_CPUS": possible_cpus(), "COPROF_KNOWN_STACKS": KNOWN_STACKS}
     if hierarchy.mode == "v2":
         defines["COPROF_CGROUP_V2"] = None
     return load("sampler.c", defines, SampleRings.MAPS, {"on_tick": "perf_event"})
 
 
-def _load_cgroup_events(hierarchy: Hierarchy) -> Loaded:
+def load_cgroup_events(hierarchy: Hierarchy) -> Loaded:
+    """Load the programs that follow the cgroups of `hierarchy`; nothing is attached yet."""
     programs = {f"on_cgroup_{event}": "raw_tracepoint" for event in _CGROUP_EVENTS}
     return load("cgroup_events.c", {"COPROF_HIERARCHY_ID": hierarchy.hierarchy_id}, CgroupRing.MAPS, programs)
 

@@ -126,11 +126,13 @@ class Node:
     cgroup_mode: str  # "v1", "hybrid" or "v2"
 
 
-# Every counter a window may carry. All add up when windows are merged.
-COUNTERS = {
+# What was measured, and what was lost on the way. All counters of a window add up when windows are merged.
+FACTS = {
     "samples": "samples kept",
     "idle_ticks": "sampling ticks that found the CPU idle",
     "expected_samples": "samples that the kernel's own count of busy time (/proc/stat) calls for: an estimate",
+}
+LOSSES = {
     "lost_ring_full": "samples dropped because the CPU's sample ring was full",
     "lost_stack_full": "samples kept without their stack because the CPU's stack ring was full",
     "stack_collisions": "different stacks that met in the same hash; stored apart, once more than needed",
@@ -142,8 +144,9 @@ COUNTERS = {
     "unread_mappings": "processes gone before their mappings could be read",
     "cgroup_events_lost": "cgroup creations or removals dropped because their ring was full",
     "unnamed_cgroups": "cgroups sampled that were gone before their path could be read",
-    "dropped_windows": "windows dropped because the store refused them",
+    "dropped_windows": "windows dropped because the store refused them or nobody took them",
 }
+COUNTERS = FACTS | LOSSES
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ UNKNOWN_WORKLOAD = "(unknown)"
 _KEYS = ("path", "workload", "class")
 _TEMPLATE_NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(?::([0-9]{1,3}))?\}")
 _SYSTEMD_ESCAPES = re.compile(r"(?:\\x[0-9a-f]{2})+")
-_CACHED_PATHS = 65_536  # a host of 50,000 cgroups fits; about 500 bytes each
+_CACHED_PATHS = 16_384  # more than are sampled in one window; about 300 bytes each
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class CpuShare:
     is_least_weight: bool = False  # cpu.shares 2 or cpu.weight 1, the least there is
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Identity:
     """What a path says about a cgroup."""
 

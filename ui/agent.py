@@ -1,0 +1,55 @@
+"""The agent: for each window from the sampler, append its symbolised form to the store.
+
+A window that the store refuses is counted and said once; sampling goes on, and so does writing when the store
+takes windows again. Losing the process loses the open window only: segments are published whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from profiler.errors import StoreUnavailable
+from profiler.window import Window
+from storage.rows import AgentCost
+from storage.writer import StoreWriter
+from symbolizer.symbolizer import Symbolizer
+
+_PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+
+
+@dataclass
+class CostMeter:
+    """What this process used between two readings."""
+
+    bpf_bytes: Callable[[], int]
+    _cpu_ns: int = 0
+
+    def read(self) -> AgentCost:
+        before, self._cpu_ns = self._cpu_ns, time.process_time_ns()
+        rss_bytes = int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
+        return AgentCost(cpu_ns=self._cpu_ns - before, rss_bytes=rss_bytes, bpf_bytes=self.bpf_bytes())
+
+
+def store_windows(windows: Iterable[Window], writer: StoreWriter, meter: CostMeter, say: Callable[[str], None]) -> int:
+    """Append every window, symbolised; `say` gets lines for the log. Returns how many windows were refused in all."""
+    symbolizer = Symbolizer()
+    refused, unsaid = 0, 0
+    for window in windows:
+        if unsaid:
+            dropped = window.count("dropped_windows") + unsaid
+            window = replace(window, counters={**window.counters, "dropped_windows": dropped})
+        try:
+            writer.append(symbolizer.symbolise(window), meter.read())
+        except StoreUnavailable as error:
+            if not unsaid:
+                say(f"window dropped, sampling goes on: {error}")
+            refused, unsaid = refused + 1, unsaid + 1
+            continue
+        if unsaid:
+            say(f"the store takes windows again; {unsaid} were dropped")
+        unsaid = 0
+    return refused

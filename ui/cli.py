@@ -1,0 +1,66 @@
+"""The command `coprof`: finds a command, runs it, and turns errors into one line and an exit code.
+
+Commands are loaded when they are called, so that the agent does not carry the viewer's packages in memory.
+Exit codes: 0 fine, 1 expected failure or threshold crossed, 2 usage, 3 cannot tell.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import sys
+from typing import Any
+
+import click
+
+from profiler.errors import BadInput, CoprofError
+
+COMMANDS = {
+    "up": "profile this machine and show it in a browser: agent and viewer together",
+    "agent": "profile this machine into a store",
+    "serve": "show a store in a browser",
+    "record": "capture for a while, or while a command runs",
+    "flame": "write a flame graph of a store: folded text or one HTML file",
+    "status": "tell how a store and its agents are",
+    "check": "tell whether this machine can run coprof, and what is missing",
+}
+EXIT_FAILED, EXIT_USAGE, EXIT_CANNOT_TELL = 1, 2, 3
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are modules of `ui.commands` with an attribute `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"ui.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CoprofError as error:
+            click.echo(f"coprof: {error}", err=True)
+            ctx.exit(EXIT_USAGE if isinstance(error, BadInput) else EXIT_FAILED)
+        except BrokenPipeError:
+            # Whoever read our output has gone (head, less); nothing is wrong, and nothing more can be printed.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(importlib.metadata.version("coprof"), prog_name="coprof")
+def main() -> None:
+    """Continuous profiler for machines where online and offline work share CPUs."""
+
+
+if __name__ == "__main__":
+    main(prog_name="coprof")

@@ -1,0 +1,161 @@
+"""`coprof record`: capture for a while, or while a command runs, then say what was captured.
+
+The whole machine is recorded, neighbours too. A command given after `--` runs in a cgroup of its own, so that it
+shows as a workload of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from analysis.overview import Overview, read_overview
+from profiler.errors import BadInput
+from profiler.sampler import Sampler
+from profiler.saved_windows import FILE_SUFFIX, save
+from profiler.window import Window
+from profiler.workloads import load_rules
+from storage.store import Store
+from storage.writer import StoreWriter
+from ui.agent import CostMeter, store_windows
+from ui.child import CgroupChild
+from ui.commands.agent import rules_file, sampler_settings
+from ui.config import Config
+from ui.losses import describe_losses
+from ui.options import RECORDING, config_option
+from ui.tables import print_rows
+from ui.timespan import parse_duration
+
+
+@click.command(context_settings={"ignore_unknown_options": False})
+@config_option
+@click.option("--duration", metavar="S", help="How long to record: seconds, or such as 5m.")
+@click.option("-o", "--output", "store_path", type=click.Path(path_type=Path), help=f"Store; else a new {RECORDING}.")
+@click.option("--hz", type=click.IntRange(1, 999), help="Samples a second on each CPU.")
+@click.option("--event", type=click.Choice(["auto", "cycles", "cpu-clock"]), help="What ticks.")
+@click.option(
+    "--windows", "windows_path", type=click.Path(file_okay=False, path_type=Path), help="Also save raw windows."
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
+def command(
+    config: Config,
+    duration: str | None,
+    store_path: Path | None,
+    hz: int | None,
+    event: str | None,
+    windows_path: Path | None,
+    arguments: tuple[str, ...],
+) -> None:
+    """Capture for a while, or while a command runs."""
+    duration_s = None if duration is None else _seconds(duration)
+    if duration_s is None and not arguments:
+        raise BadInput("how long to record is not said; give --duration, or a command after --")
+    sampler = Sampler(sampler_settings(config.agent, hz, event), load_rules(rules_file(config.agent)))
+    store = Store.open(store_path or _fresh_recording(), create=True)
+    started_ns = time.time_ns()
+    with ExitStack() as stack:
+        writer = stack.enter_context(StoreWriter(store, sampler.node.name))
+        stack.enter_context(sampler)
+        child = stack.enter_context(CgroupChild(arguments, sampler.hierarchy)) if arguments else None
+        _stop_when_over(sampler, duration_s, child)
+        windows = _shown_progress(sampler, duration_s)
+        if windows_path:
+            windows = _saved(windows, windows_path)
+        store_windows(windows, writer, CostMeter(sampler.bpf_bytes), lambda line: click.echo(line, err=True))
+    if child:
+        click.echo(f"coprof: {child.outcome()}", err=True)
+    _summarise(read_overview(store, started_ns, time.time_ns()), store, is_default=store_path is None)
+
+
+def _seconds(text: str) -> float:
+    return float(text) if text.replace(".", "", 1).isdigit() else parse_duration(text) / 1e9
+
+
+def _fresh_recording() -> Path:
+    """The default recording's path; an older recording there becomes `.old`, as perf does."""
+    if RECORDING.exists():
+        old = RECORDING.with_name(RECORDING.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        RECORDING.rename(old)
+    return RECORDING
+
+
+def _stop_when_over(sampler: Sampler, duration_s: float | None, child: CgroupChild | None) -> None:
+    """Stop the sampler on a signal, after the duration, or when the child has ended: whichever comes first."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sampler.stop())
+    if duration_s is not None:
+        timer = threading.Timer(duration_s, sampler.stop)
+        timer.daemon = True
+        timer.start()
+    if child is not None:
+        threading.Thread(target=_stop_after, args=(child, sampler), daemon=True).start()
+
+
+def _stop_after(child: CgroupChild, sampler: Sampler) -> None:
+    child.wait()
+    sampler.stop()
+
+
+def _shown_progress(sampler: Sampler, duration_s: float | None) -> Iterator[Window]:
+    """Pass windows on; on a terminal, show how far the recording is."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from sampler
+        return
+    columns = (TextColumn("recording"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[samples]} samples"))
+    samples = 0
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=duration_s, samples=0)
+        ticker = threading.Thread(target=_tick, args=(progress,), daemon=True)
+        ticker.start()
+        for window in sampler:
+            samples += len(window.samples)
+            progress.update(task, samples=samples)
+            yield window
+
+
+def _tick(progress: Progress) -> None:
+    started_s = time.monotonic()
+    while not progress.finished and progress.live.is_started:
+        progress.update(progress.task_ids[0], completed=time.monotonic() - started_s)
+        time.sleep(0.2)
+
+
+def _saved(windows: Iterator[Window], folder: Path) -> Iterator[Window]:
+    """Save every window on its way, under names that sort by time."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be made: {error.strerror}; choose another with --windows") from None
+    for window in windows:
+        save(window, folder / f"{window.start_ns}{FILE_SUFFIX}")
+        yield window
+
+
+def _summarise(overview: Overview, store: Store, is_default: bool) -> None:
+    total_ns = sum(share.cpu_ns for share in overview.workloads) or 1
+    rows = [
+        {
+            "workload": share.workload,
+            "class": share.service_class,
+            "cpu_s": f"{share.cpu_ns / 1e9:.2f}",
+            "share": f"{share.cpu_ns / total_ns:.1%}",
+            "samples": share.samples,
+        }
+        for share in overview.workloads
+    ]
+    print_rows(rows, "table", right=("cpu_s", "share", "samples"))
+    for line in describe_losses(overview.counters, overview.bad_segments):
+        click.echo(f"lost: {line}", err=True)
+    where = "" if is_default else f" --store {store.root}"
+    click.echo(f"\n{overview.counters['samples']:,} samples in {store.root}; see them: coprof flame{where}")

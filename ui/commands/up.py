@@ -1,0 +1,86 @@
+"""`coprof up`: agent and viewer of this machine, as two processes that share nothing but the store.
+
+Ends when told to, or when one of the two ends; then the other is ended too, and its exit code is ours.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from storage.store import Store
+from ui.config import load_config
+from ui.options import config_path_option, store_option, written_store
+
+POLL_S = 0.2
+PATIENCE_S = 20  # the agent still writes its open window; then it is killed
+
+
+@click.command()
+@config_path_option
+@store_option
+@click.option("--hz", type=click.IntRange(1, 999), help="Samples a second on each CPU.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the viewer; 0 takes any free one.")
+@click.pass_context
+def command(
+    ctx: click.Context, config_path: Path | None, store_path: Path | None, hz: int | None, port: int | None
+) -> None:
+    """Profile this machine and show it in a browser."""
+    store = Store.open(written_store(load_config(config_path), store_path), create=True)
+    shared = [*_option("--config", config_path), "--store", str(store.root)]
+    signal.signal(signal.SIGTERM, _interrupt)
+    children: list[subprocess.Popen[str]] = []
+    try:
+        viewer = _start("serve", [*shared, *_option("--port", port)], stdout=subprocess.PIPE)
+        children.append(viewer)
+        # The viewer says its address once the port is bound; without one it has failed, and said why itself.
+        if address := viewer.stdout.readline() if viewer.stdout else "":
+            click.echo(address.rstrip())
+            children.append(_start("agent", [*shared, *_option("--hz", hz)]))
+        ctx.exit(_wait_for_first(children))
+    except KeyboardInterrupt:
+        click.echo("stopping", err=True)
+    finally:
+        _end(children)
+
+
+def _option(name: str, value: object) -> list[str]:
+    return [] if value is None else [name, str(value)]
+
+
+def _start(command_name: str, arguments: Sequence[str], stdout: int | None = None) -> subprocess.Popen[str]:
+    # A session of its own: Ctrl-C reaches us alone, and we end the children in order. If we are killed, they end too.
+    arguments = ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "ui.cli", command_name, *arguments]
+    return subprocess.Popen(arguments, stdout=stdout, text=True, start_new_session=True)
+
+
+def _wait_for_first(children: Sequence[subprocess.Popen[str]]) -> int:
+    while True:
+        for child in children:
+            if child.poll() is not None:
+                return abs(int(child.returncode))
+        time.sleep(POLL_S)
+
+
+def _end(children: Sequence[subprocess.Popen[str]]) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.terminate()
+    for child in children:
+        try:
+            child.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            click.echo(f"process {child.pid} does not end; killing it", err=True)
+            child.kill()
+            child.wait()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
