@@ -19,9 +19,9 @@ FRAMES = pa.schema(
     [
         pa.field("frame_id", pa.int64(), nullable=False),  # hash of (kind, build, rel_addr)
         pa.field("build_id", pa.string(), nullable=False),  # "" where the file has none
-        pa.field("rel_addr", pa.int64(), nullable=False),  # user: file offset; kernel: distance from _stext or module base
+        pa.field("rel_addr", pa.int64(), nullable=False),  # file offset; kernel: distance from _stext or module base
         pa.field("kind", pa.string(), nullable=False),  # "user", "kernel" or "synthetic"
-        pa.field("module", pa.string(), nullable=False),  # base name of the file, or "kernel", "[name]" for a kernel module
+        pa.field("module", pa.string(), nullable=False),  # base name of the file; "kernel", "[name]" of a kernel module
         pa.field("function", pa.string(), nullable=False),  # demangled; "" when unknown, then `state` says why
         pa.field("system_name", pa.string(), nullable=False),  # as in the symbol table
         pa.field("file", pa.string(), nullable=False),  # "" when unknown
