@@ -15,6 +15,7 @@ import pyarrow as pa
 from analysis.calltree import FrameNames, Rows, WeightedStacks
 from storage.engine import Scan
 from storage.queries import read_frames, read_stacks
+from symbolizer.rows import PLACELESS_MODULES
 
 _LOST = FrameNames(
     names=("(frame lost)", "(stack lost)"),
@@ -49,10 +50,13 @@ def resolve_sums(scan: Scan, sums: pa.Table) -> WeightedStacks:
 
 
 def frame_names(frames: pa.Table) -> FrameNames:
-    """Name each frame: its function, else module+0x<address>."""
+    """Name each frame: its function, else module+0x<address>, else why the address belongs to no module."""
     columns = (frames[name].to_pylist() for name in ("function", "module", "rel_addr"))
     return FrameNames(
-        names=tuple(function or f"{module}{addr:+#x}" for function, module, addr in zip(*columns, strict=True)),
+        names=tuple(
+            function or (module if module in PLACELESS_MODULES else f"{module}{addr:+#x}")
+            for function, module, addr in zip(*columns, strict=True)
+        ),
         modules=tuple(frames["module"].to_pylist()),
         kinds=tuple(frames["kind"].to_pylist()),
         states=tuple(frames["state"].to_pylist()),

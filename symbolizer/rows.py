@@ -33,6 +33,10 @@ _OUTSIDE = {
 }
 
 
+# Such an address says nothing: another process, or the same one later, has other code there.
+PLACELESS_MODULES = frozenset({"[unmapped]", "[process gone]"})
+
+
 def hash_parts(*parts: bytes) -> int:
     """Return a signed 64-bit hash of length-prefixed parts; the same on every node, in every run."""
     prefixed = b"".join(len(part).to_bytes(4, "little") + part for part in parts)
