@@ -23,7 +23,7 @@ import numpy as np
 from analysis.calltree import CallTree, prune
 from analysis.flame import Flame
 from analysis.overview import NodeSummary, Overview
-from profiler.window import COUNTERS
+from profiler.window import LOSSES
 from ui.timespan import TimeRange
 
 MS_NS = 1_000_000
@@ -115,11 +115,11 @@ def overview_document(overview: Overview, asked: TimeRange) -> Document:
 
 
 def losses(counters: dict[str, int]) -> list[Document]:
-    """Return every counter that is not zero and tells of a loss, with its meaning in words."""
+    """Return every loss that is not zero, with its meaning in words."""
     return [
-        {"counter": key, "count": count, "meaning": COUNTERS.get(key, "")}
-        for key, count in counters.items()
-        if count and key not in ("samples", "idle_ticks")
+        {"counter": name, "count": counters[name], "meaning": meaning}
+        for name, meaning in LOSSES.items()
+        if counters.get(name)
     ]
 
 

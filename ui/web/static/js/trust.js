@@ -46,9 +46,9 @@ function agentMemory({ agent }) {
 
 /** @param {Overview} overview */
 function lossItem(overview) {
-	const lost = overview.losses.filter(({ counter }) => counter.startsWith("lost") || counter.startsWith("missed") || counter.startsWith("dropped"));
+	const lost = overview.losses.filter(({ counter }) => counter.startsWith("lost") || counter.startsWith("dropped"));
 	const details = overview.losses.map(({ counter, count: times, meaning }) => `${counter} ${count(times)}: ${meaning}`).join("\n");
-	if (!lost.length) return item("nothing lost", details || "every counter of a loss is zero");
+	if (!lost.length) return item(details ? "no samples lost" : "nothing lost", details || "every counter of a loss is zero");
 	const sum = lost.reduce((total, loss) => total + loss.count, 0);
 	return item(`${count(sum)} lost`, details, "warn");
 }
