@@ -76,6 +76,8 @@ def _bind_libbpf() -> ct.CDLL:
     except OSError as error:
         raise KernelFeatureMissing(f"libbpf.so.1 cannot be loaded ({error}); install python3-bpfcc") from None
     pointer = ct.c_void_p
+    lib.libbpf_set_print.restype, lib.libbpf_set_print.argtypes = pointer, [pointer]
+    lib.libbpf_set_print(None)  # it would say on standard error, in a line of its own, what our errors say
     lib.btf__parse.restype, lib.btf__parse.argtypes = pointer, [ct.c_char_p, pointer]
     lib.btf__free.argtypes, lib.btf__free.restype = [pointer], None
     lib.btf__type_cnt.argtypes = [pointer]

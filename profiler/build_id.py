@@ -10,6 +10,7 @@ import struct
 
 MAX_PROGRAM_HEADERS = 256
 MAX_NOTE_BYTES = 64 * 1024
+MAX_BUILD_ID_BYTES = 64
 _PT_NOTE, _NT_GNU_BUILD_ID = 4, 3
 
 
@@ -64,7 +65,9 @@ def _find_build_id(notes: bytes, order: str) -> str:
         name_size, content_size, kind = struct.unpack_from(order + "III", notes, position)
         name = position + 12
         content = name + (name_size + 3 & ~3)
-        if kind == _NT_GNU_BUILD_ID and notes[name : name + 4] == b"GNU\0" and content_size <= 64:
+        is_gnu = name_size == 4 and notes[name : name + 4] == b"GNU\0"
+        is_whole = content_size <= MAX_BUILD_ID_BYTES and content + content_size <= len(notes)
+        if is_gnu and kind == _NT_GNU_BUILD_ID and is_whole:
             return notes[content : content + content_size].hex()
         position = content + (content_size + 3 & ~3)
     return ""

@@ -70,15 +70,15 @@ def uncovered_processes(batches: Sequence[Batch], table: MappingTable) -> list[P
 
     Only the first user address counts; frame pointers of code without them lead anywhere.
     """
-    uncovered = []
+    uncovered: dict[ProcessKey, None] = {}  # a set that keeps the order
     for batch in batches:
         stacks = batch.stacks[batch.stacks["user_depth"] > 0]
         first_user = batch.offsets[:-1][batch.stacks["user_depth"] > 0] + stacks["kernel_depth"]
         keys, rows = np.unique(stacks[_PROCESS_FIELDS], return_inverse=True)
         for row, key in enumerate(keys.tolist()):
             if not table.covers(key, batch.addresses[first_user[rows == row]]):
-                uncovered.append(key)
-    return uncovered
+                uncovered[key] = None
+    return list(uncovered)
 
 
 def _process_rows(keys: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
@@ -109,7 +109,7 @@ def _select_stacks(
     kernel_depth[is_known] = records["kernel_depth"][record_rows]
     user_end = np.full(len(used_ids), UserEnd.LOST, dtype=np.uint8)
     user_end[is_known] = records["user_end"][record_rows]
-    has_user_part = user_end != UserEnd.NONE
+    has_user_part = ~np.isin(user_end, (UserEnd.NONE, UserEnd.LOST))
     owner = np.where(has_user_part, process[first_sample], -1).astype(np.int32)
     return Stacks(offsets, addresses[taken], kernel_depth, owner, user_end), stack.astype(np.int32)
 

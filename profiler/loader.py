@@ -83,7 +83,7 @@ def load(source: str, defines: Mapping[str, int | None], maps: Sequence[str], pr
 def _compile(request: Mapping[str, object], tree: str) -> dict[str, int]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     environment = {**os.environ, "BCC_KERNEL_SOURCE": tree, "PYTHONPATH": str(Path(__file__).parent.parent)}
-    command = [sys.executable, "-m", "profiler.compiler"]
+    command = [sys.executable, "-P", "-m", "profiler.compiler"]  # -P: run nothing from the working directory
     with ours, theirs, tempfile.TemporaryFile() as messages:
         with subprocess.Popen(
             command, stdin=theirs.fileno(), stdout=messages, stderr=messages, env=environment
@@ -97,6 +97,8 @@ def _compile(request: Mapping[str, object], tree: str) -> dict[str, int]:
                 answer, fds = b"", []
             if not answer:
                 child.kill()
+        for fd in fds:
+            os.set_inheritable(fd, False)  # recv_fds of Python 3.11 ignores its flags, so not by MSG_CMSG_CLOEXEC
         if answer:
             return dict(zip(json.loads(answer), fds, strict=True))
         messages.seek(0)

@@ -108,7 +108,7 @@ class MappingTable:
             self._close_file(number)
 
     def _read_maps(self, tgid: int, start_ns: int) -> bytes | None:
-        """The text of maps, if the process is still the one that was sampled."""
+        """The text of maps, if the process is still the one that was sampled and has memory: a zombie has none."""
         try:
             with open(self._proc / str(tgid) / "maps", "rb") as file:
                 text = file.read(MAX_MAPS_BYTES)
@@ -116,7 +116,8 @@ class MappingTable:
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return None
         started_ticks = int(fields[19])  # field 22 of stat(5), "starttime"
-        return text if abs(started_ticks - start_ns * _CLOCK_TICKS // 1_000_000_000) <= 1 else None
+        is_same = abs(started_ticks - start_ns * _CLOCK_TICKS // 1_000_000_000) <= 1
+        return text if text and is_same else None
 
     def _decode_line(self, tgid: int, match: re.Match[bytes]) -> tuple[int, int, int, int, int]:
         start, end, file_offset = (int(match[group], 16) for group in (1, 2, 3))
@@ -141,8 +142,11 @@ class MappingTable:
         except OSError as error:
             return self._add(shown, Build(build_id="", path=shown, reason=f"file gone ({error.strerror})"))
         key = _File(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        if key in self._build_numbers:
-            return self._build_numbers[key]
+        number = self._build_numbers.get(key)
+        if number is not None:
+            if number in self._open_files:
+                self._open_files.move_to_end(number)
+            return number
         if not stat.S_ISREG(status.st_mode):
             return self._add(key, Build(build_id="", path=shown, reason="not a regular file"))
         return self._open_build(key, shown, source, f"{self._proc}/{tgid}/root{shown}")

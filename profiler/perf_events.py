@@ -65,8 +65,14 @@ def attach_sampler(event: str, hz: int, cpu: int, program_fd: int) -> int:
         if error.errno in (errno.EACCES, errno.EPERM):
             raise _refused(error) from None
         raise KernelFeatureMissing(f"perf event {event} at {hz} Hz on CPU {cpu}: {error.strerror}") from None
-    fcntl.ioctl(fd, _IOC_SET_BPF, program_fd)
-    fcntl.ioctl(fd, _IOC_ENABLE, 0)
+    try:
+        fcntl.ioctl(fd, _IOC_SET_BPF, program_fd)
+        fcntl.ioctl(fd, _IOC_ENABLE, 0)
+    except OSError as error:
+        os.close(fd)
+        raise KernelFeatureMissing(
+            f"perf event {event} on CPU {cpu} takes no BPF program: {error.strerror}; run coprof check"
+        ) from None
     return fd
 
 
@@ -92,6 +98,8 @@ def _open(event: str, hz: int, cpu: int) -> int:
     else:
         attributes.sample_period_or_freq, attributes.flags = hz, 1 | _FLAG_FREQUENCY
     machine = os.uname().machine
+    if machine not in _SYSCALL:
+        raise KernelFeatureMissing(f"machine {machine!r} is not known to coprof; it runs on {', '.join(_SYSCALL)}")
     libc = ct.CDLL(None, use_errno=True)
     fd: int = libc.syscall(ct.c_long(_SYSCALL[machine]), ct.byref(attributes), -1, cpu, -1, _FD_CLOEXEC)
     if fd < 0:

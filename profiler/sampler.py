@@ -35,7 +35,8 @@ from profiler.rings import Batch, CgroupRing, SampleRings
 from profiler.window import Node, Window
 from profiler.workloads import WorkloadRules
 
-DRAIN_INTERVAL_S = 0.25  # short, so that the mappings of short-lived processes can still be read
+LOOK_INTERVAL_S = 0.25  # short, so that the mappings of short-lived processes can still be read
+MAX_LOOKS_A_DRAIN = 4
 QUEUED_WINDOWS = 6
 KNOWN_STACKS = 16384  # some 80 bytes each, shared by all CPUs
 CLOCK_STEP_NS = 1_000_000_000
@@ -70,6 +71,10 @@ class _OpenWindow:
     def begin(cls, start_ns: int, window_ns: int) -> _OpenWindow:
         end_ns = (start_ns // window_ns + 1) * window_ns
         return cls(start_ns, end_ns, time.time_ns() - time.monotonic_ns(), read_busy_ns())
+
+    def now_ns(self) -> int:
+        """Unix time by the wall clock as it stood when the window began: what samples are stamped with."""
+        return max(time.monotonic_ns() + self.unix_offset_ns, self.start_ns + 1)
 
     def was_clock_stepped(self, unix_offset_ns: int) -> bool:
         return abs(unix_offset_ns - self.unix_offset_ns) > CLOCK_STEP_NS
@@ -158,34 +163,42 @@ class Sampler:
 
     def _sample_until_stopped(self) -> None:
         window = _OpenWindow.begin(time.time_ns(), self._window_ns)
-        due_s = time.monotonic() + DRAIN_INTERVAL_S
+        due_s = time.monotonic() + LOOK_INTERVAL_S
+        looks_a_drain = _looks_a_drain(self.node.sample_hz)
+        looks = 0
         while not self._stopping.wait(max(0.0, due_s - time.monotonic())):
             now_s = time.monotonic()
-            if now_s - due_s > DRAIN_INTERVAL_S:
+            if now_s - due_s > LOOK_INTERVAL_S:
                 window.late_drains += 1
                 due_s = now_s
-            due_s += DRAIN_INTERVAL_S
-            self._drain_into(window)
-            window = self._close_if_over(window)
+            due_s += LOOK_INTERVAL_S
+            looks += 1
+            now_ns = time.time_ns()  # before the drain, which so brings every sample taken until then
+            if looks >= looks_a_drain or now_ns >= window.end_ns or self._has_news():
+                self._drain_into(window)
+                window = self._close_if_over(window, now_ns)
+                looks = 0
         self._detach()
         self._drain_into(window)
-        self._close(window, time.time_ns())
+        self._close(window, window.now_ns())
+
+    def _has_news(self) -> bool:
+        """Tell whether there is what should not wait: it is read elsewhere while it lives, or its ring is short."""
+        return self._rings.has_new_process() or self._cgroup_ring.has_events()
 
     def _drain_into(self, window: _OpenWindow) -> None:
         batch = self._rings.drain()
-        unix_offset_ns = time.time_ns() - time.monotonic_ns()
-        self._cgroups.observe(_unix_events(self._cgroup_ring.drain(), unix_offset_ns))
+        self._cgroups.observe(_unix_events(self._cgroup_ring.drain(), window.unix_offset_ns))
         for key in process_keys(batch.samples):
             self._mappings.note(key)
-        batch.samples["ts_ns"] += np.uint64(unix_offset_ns)
+        batch.samples["ts_ns"] += np.uint64(window.unix_offset_ns)
         window.samples.append(batch.samples)
         window.batches.append(batch)
 
-    def _close_if_over(self, window: _OpenWindow) -> _OpenWindow:
-        now_ns, offset_ns = time.time_ns(), time.time_ns() - time.monotonic_ns()
-        if window.was_clock_stepped(offset_ns):
-            elapsed_ns = time.monotonic_ns() + window.unix_offset_ns - window.start_ns
-            return self._close(window, window.start_ns + max(elapsed_ns, 1), next_start_ns=now_ns)
+    def _close_if_over(self, window: _OpenWindow, now_ns: int) -> _OpenWindow:
+        unix_ns = time.time_ns()
+        if window.was_clock_stepped(unix_ns - time.monotonic_ns()):
+            return self._close(window, window.now_ns(), next_start_ns=unix_ns)
         if now_ns - window.end_ns > MAX_WINDOWS_BEHIND * self._window_ns:
             return self._close(window, now_ns)
         while now_ns >= window.end_ns:
@@ -193,9 +206,12 @@ class Sampler:
         return window
 
     def _close(self, window: _OpenWindow, end_ns: int, next_start_ns: int | None = None) -> _OpenWindow:
-        """Queue the window as ending at `end_ns`; return the next, which gets the samples taken since."""
+        """Queue the window as ending at `end_ns`; return the next, which gets the samples taken since.
+
+        With `next_start_ns` the clock does not run on from one to the other: all samples stay in the window.
+        """
         following = _OpenWindow.begin(next_start_ns or end_ns, self._window_ns)
-        following.earlier = window.batches
+        following.earlier = window.batches or window.earlier  # none when one late drain closes several windows
         samples = np.concatenate(window.samples or [np.zeros(0, layout.coprof_sample)])
         is_inside = samples["ts_ns"] < end_ns if next_start_ns is None else np.ones(len(samples), dtype=bool)
         following.samples.append(samples[~is_inside])
@@ -243,6 +259,12 @@ class Sampler:
                 with contextlib.suppress(queue.Empty):
                     self._queue.get_nowait()
                     self._dropped_windows += 1
+
+
+def _looks_a_drain(hz: int) -> int:
+    """How many looks a drain may wait so that no ring overruns, were every stack new and as deep as can be."""
+    longest_s = layout.BANKS * layout.BANK_WORDS / (2 * layout.MAX_FRAMES * hz)
+    return max(1, min(MAX_LOOKS_A_DRAIN, int(longest_s / LOOK_INTERVAL_S)))
 
 
 def load_sampling(hierarchy: Hierarchy) -> Loaded:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,21 @@ FILE_SUFFIX = ".window.npz"
 
 _STACK_ARRAYS = ("offsets", "addresses", "kernel_depth", "process", "user_end")
 _WINDOW_ARRAYS = {"samples": SAMPLE, "processes": PROCESS, "mappings": MAPPING}
+# What reading bytes that are no window may raise. zipfile calls a flipped flag an unknown compression method, version
+# or password (RuntimeError, NotImplementedError).
+_DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def save(window: Window, path: Path) -> None:
@@ -57,9 +73,9 @@ def load(path: Path) -> Window:
     except OSError as error:
         raise BadInput(f"window {path} cannot be read: {error.strerror}") from None
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return _decode(json.loads(arrays["header"].tobytes()), {name: arrays[name] for name in arrays.files})
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = _read_arrays(content)
+        return _decode(json.loads(arrays["header"].tobytes()), arrays)
+    except _DAMAGE as error:
         raise CorruptData(f"window {path} is damaged ({type(error).__name__}); remove the file") from None
 
 
@@ -70,6 +86,15 @@ def replay(paths: Iterable[Path]) -> Iterator[Window]:
         raise BadInput(f"no saved windows (*{FILE_SUFFIX}) in {', '.join(map(str, paths))}")
     # Files are named by their start; those given one by one are taken in the order given.
     yield from map(load, files)
+
+
+def _read_arrays(content: bytes) -> dict[str, npt.NDArray[Any]]:
+    """All arrays by name. Members are read whole: only at the end of one is its checksum compared."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {
+            name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
+            for name in archive.namelist()
+        }
 
 
 def _decode(header: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Window:

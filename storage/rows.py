@@ -86,7 +86,7 @@ def stack_rows(symbolised: SymbolisedWindow) -> pa.Table:
     frames = pa.ListArray.from_arrays(
         pa.array(symbolised.stack_offsets.astype(np.int32)), pa.array(symbolised.stack_frame_ids)
     )
-    ends = pa.array([end.name.lower() for end in UserEnd])
+    ends = pa.array([end.name.lower() for end in UserEnd], pa.string())  # to infer it, Arrow would look for dateutil
     quality = ends.take(pa.array(symbolised.window.stacks.user_end[rows]))
     return _sorted(STACKS, {"stack_id": ids, "frame_ids": frames.take(pa.array(rows)), "quality": quality})
 

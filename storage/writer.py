@@ -45,6 +45,7 @@ Keys = npt.NDArray[np.int64]
 
 _LOCK_FILE = "_writer.lock"
 _CHECKED_ON_START = 12  # newest windows whose segments are read to the end: older ones were long on disk at a crash
+_OK = pa.scalar("ok", pa.string())  # a bare "ok" has its type inferred, for which Arrow looks for dateutil every time
 _DEFINITIONS = ("frames", "stacks", "builds", "cgroups")
 
 
@@ -177,7 +178,8 @@ def _definition_keys(table: str, rows: pa.Table) -> Keys:
     if table == "stacks":
         return np.asarray(rows["stack_id"], np.int64)
     if table == "frames":  # a frame that got its name later is written again
-        return np.asarray(rows["frame_id"], np.int64) ^ np.asarray(pc.equal(rows["state"], "ok")).astype(np.int64)
+        has_name = pc.equal(rows["state"], _OK)
+        return np.asarray(rows["frame_id"], np.int64) ^ np.asarray(has_name).astype(np.int64)
     columns = ("build_id", "path", "reason") if table == "builds" else ("cg", "workload", "service_class", "end")
     values = zip(*(rows[column].to_pylist() for column in columns), strict=True)
     return np.array([hash(value) for value in values], np.int64)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from profiler.errors import StoreUnavailable
 from profiler.window import Window
 from storage.rows import AgentCost
@@ -36,6 +38,8 @@ class CostMeter:
 
 def store_windows(windows: Iterable[Window], writer: StoreWriter, meter: CostMeter, say: Callable[[str], None]) -> int:
     """Append every window, symbolised; `say` gets lines for the log. Returns how many windows were refused in all."""
+    # A window's tables are small and soon gone; Arrow's own allocator would keep 15 to 20 MB of them.
+    pa.set_memory_pool(pa.system_memory_pool())
     symbolizer = Symbolizer()
     refused, unsaid = 0, 0
     for window in windows:

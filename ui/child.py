@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from profiler.errors import NoPermission
+from profiler.errors import BadInput, NoPermission
 from profiler.hierarchy import Hierarchy
 
 PATIENCE_S = 5
@@ -23,6 +25,8 @@ class CgroupChild:
     """Runs `arguments` in a new cgroup while entered as a context; on leaving, ends them and removes the cgroup."""
 
     def __init__(self, arguments: Sequence[str], hierarchy: Hierarchy) -> None:
+        if shutil.which(arguments[0]) is None:
+            raise BadInput(f"command {arguments[0]!r} is not found or not executable; name a program after --")
         self._arguments = list(arguments)
         name = re.sub(r"[^A-Za-z0-9._-]", "_", Path(arguments[0]).name)[:64]
         self.path = hierarchy.mount_point / f"record-{name}"
@@ -62,11 +66,18 @@ class CgroupChild:
             raise NoPermission(f"cgroup {self.path} cannot be made ({error.strerror}); run as root") from None
 
     def _end(self) -> None:
-        for ask in (self._process.terminate, self._process.kill):
-            ask()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(PATIENCE_S)
-                return
+        """End the command and all that it started; kill what does not end by itself."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self._process.send_signal(number)  # it may not have entered its cgroup yet
+            for pid in self._members():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            deadline_s = time.monotonic() + PATIENCE_S
+            while (self._process.poll() is None or self._members()) and time.monotonic() < deadline_s:
+                time.sleep(0.02)
+
+    def _members(self) -> list[int]:
+        return [int(pid) for pid in (self.path / "cgroup.procs").read_text().split() if pid != str(self._process.pid)]
 
     def _remove(self) -> None:
         """Remove the cgroup; what the command left running in it keeps it."""

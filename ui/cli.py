@@ -47,6 +47,10 @@ class _LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            asked = error.ctx.command_path if error.ctx else ctx.command_path
+            click.echo(f"coprof: {_one_line(error.format_message())}; see {asked} --help", err=True)
+            ctx.exit(EXIT_USAGE)
         except CoprofError as error:
             click.echo(f"coprof: {error}", err=True)
             ctx.exit(EXIT_USAGE if isinstance(error, BadInput) else EXIT_FAILED)
@@ -54,6 +58,12 @@ class _LazyGroup(click.Group):
             # Whoever read our output has gone (head, less); nothing is wrong, and nothing more can be printed.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
+
+
+def _one_line(message: str) -> str:
+    """Bring a message of click's into the form of ours: lower case, without a full stop."""
+    text = " ".join(message.split()).rstrip(".")
+    return text[:1].lower() + text[1:]
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

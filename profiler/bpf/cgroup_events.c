@@ -47,7 +47,7 @@ static __always_inline int keep_event(struct bpf_raw_tracepoint_args *ctx, __u32
 	event->reserved = 0;
 	COPROF_READ(node, cgroup->kn);
 	COPROF_READ(event->kernel_id, node->id);
-	event->path[0] = 0;
+	__builtin_memset(event->path, 0, sizeof(event->path)); /* the slot holds an older, perhaps longer path */
 	bpf_probe_read_kernel_str(event->path, sizeof(event->path), path);
 	__sync_fetch_and_add(&ring->head, 1);
 	return 0;

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import click
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from analysis.overview import Overview, read_overview
-from profiler.errors import BadInput
+from profiler.errors import BadInput, StoreUnavailable
 from profiler.sampler import Sampler
 from profiler.saved_windows import FILE_SUFFIX, save
 from profiler.window import Window
@@ -28,6 +29,7 @@ from storage.store import Store
 from storage.writer import StoreWriter
 from ui.agent import CostMeter, store_windows
 from ui.child import CgroupChild
+from ui.cli import EXIT_FAILED
 from ui.commands.agent import rules_file, sampler_settings
 from ui.config import Config
 from ui.losses import describe_losses
@@ -46,7 +48,9 @@ from ui.timespan import parse_duration
     "--windows", "windows_path", type=click.Path(file_okay=False, path_type=Path), help="Also save raw windows."
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
+@click.pass_context
 def command(
+    ctx: click.Context,
     config: Config,
     duration: str | None,
     store_path: Path | None,
@@ -60,24 +64,36 @@ def command(
     if duration_s is None and not arguments:
         raise BadInput("how long to record is not said; give --duration, or a command after --")
     sampler = Sampler(sampler_settings(config.agent, hz, event), load_rules(rules_file(config.agent)))
-    store = Store.open(store_path or _fresh_recording(), create=True)
+    child = CgroupChild(arguments, sampler.hierarchy) if arguments else None
+    if windows_path:
+        _make_folder(windows_path)
+    store = Store.open(store_path, create=True) if store_path else None
     started_ns = time.time_ns()
     with ExitStack() as stack:
-        writer = stack.enter_context(StoreWriter(store, sampler.node.name))
         stack.enter_context(sampler)
-        child = stack.enter_context(CgroupChild(arguments, sampler.hierarchy)) if arguments else None
+        # Only now: when this machine refuses to be sampled, the default recording of before stays where it is.
+        store = store or Store.open(_fresh_recording(), create=True)
+        writer = stack.enter_context(StoreWriter(store, sampler.node.name))
+        if child:
+            stack.enter_context(child)
         _stop_when_over(sampler, duration_s, child)
         windows = _shown_progress(sampler, duration_s)
         if windows_path:
             windows = _saved(windows, windows_path)
-        store_windows(windows, writer, CostMeter(sampler.bpf_bytes), lambda line: click.echo(line, err=True))
+        say = partial(click.echo, err=True)
+        refused = store_windows(windows, writer, CostMeter(sampler.bpf_bytes), say)
     if child:
         click.echo(f"coprof: {child.outcome()}", err=True)
     _summarise(read_overview(store, started_ns, time.time_ns()), store, is_default=store_path is None)
+    if refused:
+        ctx.exit(EXIT_FAILED)
 
 
 def _seconds(text: str) -> float:
-    return float(text) if text.replace(".", "", 1).isdigit() else parse_duration(text) / 1e9
+    seconds = float(text) if text.replace(".", "", 1).isdecimal() else parse_duration(text) / 1e9
+    if not 0 < seconds <= threading.TIMEOUT_MAX:
+        raise BadInput(f"duration {text!r} is none to record for; give one above 0 seconds and below 292 years")
+    return seconds
 
 
 def _fresh_recording() -> Path:
@@ -131,14 +147,23 @@ def _tick(progress: Progress) -> None:
         time.sleep(0.2)
 
 
-def _saved(windows: Iterator[Window], folder: Path) -> Iterator[Window]:
-    """Save every window on its way, under names that sort by time."""
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{folder} cannot be made: {error.strerror}; choose another with --windows") from None
+
+
+def _saved(windows: Iterator[Window], folder: Path) -> Iterator[Window]:
+    """Save every window on its way, under names that sort by time."""
     for window in windows:
-        save(window, folder / f"{window.start_ns}{FILE_SUFFIX}")
+        file = folder / f"{window.start_ns}{FILE_SUFFIX}"
+        try:
+            save(window, file)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"{file} cannot be written: {error.strerror}; free space, or choose another place with --windows"
+            ) from None
         yield window
 
 

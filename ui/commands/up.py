@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
 import click
 
 from storage.store import Store
+from ui.cli import EXIT_FAILED
 from ui.config import load_config
 from ui.options import config_path_option, store_option, written_store
 
@@ -36,19 +37,19 @@ def command(
     store = Store.open(written_store(load_config(config_path), store_path), create=True)
     shared = [*_option("--config", config_path), "--store", str(store.root)]
     signal.signal(signal.SIGTERM, _interrupt)
-    children: list[subprocess.Popen[str]] = []
+    children: dict[str, subprocess.Popen[str]] = {}
     try:
         viewer = _start("serve", [*shared, *_option("--port", port)], stdout=subprocess.PIPE)
-        children.append(viewer)
+        children["viewer"] = viewer
         # The viewer says its address once the port is bound; without one it has failed, and said why itself.
         if address := viewer.stdout.readline() if viewer.stdout else "":
             click.echo(address.rstrip())
-            children.append(_start("agent", [*shared, *_option("--hz", hz)]))
+            children["agent"] = _start("agent", [*shared, *_option("--hz", hz)])
         ctx.exit(_wait_for_first(children))
     except KeyboardInterrupt:
         click.echo("stopping", err=True)
     finally:
-        _end(children)
+        _end(list(children.values()))
 
 
 def _option(name: str, value: object) -> list[str]:
@@ -57,15 +58,20 @@ def _option(name: str, value: object) -> list[str]:
 
 def _start(command_name: str, arguments: Sequence[str], stdout: int | None = None) -> subprocess.Popen[str]:
     # A session of its own: Ctrl-C reaches us alone, and we end the children in order. If we are killed, they end too.
-    arguments = ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "ui.cli", command_name, *arguments]
+    # -P: nothing is imported from the working directory.
+    arguments = ["setpriv", "--pdeathsig", "TERM", sys.executable, "-P", "-m", "ui.cli", command_name, *arguments]
     return subprocess.Popen(arguments, stdout=stdout, text=True, start_new_session=True)
 
 
-def _wait_for_first(children: Sequence[subprocess.Popen[str]]) -> int:
+def _wait_for_first(children: Mapping[str, subprocess.Popen[str]]) -> int:
+    """Return the exit code of the first to end; whoever was killed could not say so itself."""
     while True:
-        for child in children:
-            if child.poll() is not None:
-                return abs(int(child.returncode))
+        for name, child in children.items():
+            code = child.poll()
+            if code is not None and code < 0:
+                click.echo(f"coprof: the {name} was ended by signal {-code}; the other is ended too", err=True)
+            if code is not None:
+                return EXIT_FAILED if code < 0 else code
         time.sleep(POLL_S)
 
 
