@@ -44,7 +44,14 @@ def close_window(
     rows["ts_ns"], rows["weight_ns"] = ts_ns, 1_000_000_000 // node.sample_hz
     rows["cgroup"], rows["process"], rows["stack"] = lives.rows, process, stack
     rows["tid"], rows["cpu"], rows["comm"] = samples["tid"], samples["cpu"], samples["comm"]
-    totals = {**counters, "samples": len(rows), "unnamed_cgroups": lives.unnamed, "unread_mappings": unread}
+    is_late = (samples["stack_id"] != 0) & (stacks.user_end[stack] == UserEnd.LOST)
+    totals = {
+        **counters,
+        "samples": len(rows),
+        "lost_stack_late": int(is_late.sum()),
+        "unnamed_cgroups": lives.unnamed,
+        "unread_mappings": unread,
+    }
     return Window(
         start_ns=span_ns[0],
         end_ns=span_ns[1],

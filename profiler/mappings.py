@@ -27,6 +27,7 @@ from profiler.window import MAPPING, Build
 MAX_PROCESSES = 4096
 MAX_OPEN_FILES = 512
 MAX_BUILDS = 16384
+MAX_ROWS = 1_000_000  # of all processes together, 32 bytes each; the process read last keeps its own
 MAX_MAPS_BYTES = 64 * 1024 * 1024  # 50,000 mappings take 5 MB
 
 _EXECUTABLE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$", re.M)
@@ -57,6 +58,7 @@ class MappingTable:
         self._processes: OrderedDict[ProcessKey, npt.NDArray[np.void]] = OrderedDict()
         self._build_numbers: dict[_File | str, int] = {}
         self._open_files: OrderedDict[int, int] = OrderedDict()  # build number -> descriptor
+        self._rows = 0  # of all processes
         self._unread: set[ProcessKey] = set()
 
     def note(self, key: ProcessKey) -> None:
@@ -82,12 +84,10 @@ class MappingTable:
             if key not in self._processes:
                 self._unread.add(key)
             return
-        rows = [self._decode_line(tgid, match) for match in _EXECUTABLE.finditer(text)]
+        files: dict[bytes, int] = {}
+        rows = [self._decode_line(tgid, match, files) for match in _EXECUTABLE.finditer(text)]
         mappings = np.array(rows, dtype=MAPPING)
-        self._processes[key] = mappings[np.argsort(mappings["start"])]
-        self._processes.move_to_end(key)
-        if len(self._processes) > MAX_PROCESSES:
-            self._processes.popitem(last=False)
+        self._keep(key, mappings[np.argsort(mappings["start"])])
         if len(self.builds) > MAX_BUILDS:
             self._forget_builds()
 
@@ -119,13 +119,27 @@ class MappingTable:
         is_same = abs(started_ticks - start_ns * _CLOCK_TICKS // 1_000_000_000) <= 1
         return text if text and is_same else None
 
-    def _decode_line(self, tgid: int, match: re.Match[bytes]) -> tuple[int, int, int, int, int]:
+    def _keep(self, key: ProcessKey, mappings: npt.NDArray[np.void]) -> None:
+        """Keep the mappings of a process; the processes that were not sampled for longest make room."""
+        self._rows += len(mappings) - len(self._processes.pop(key, ()))
+        self._processes[key] = mappings
+        while len(self._processes) > 1 and (len(self._processes) > MAX_PROCESSES or self._rows > MAX_ROWS):
+            self._rows -= len(self._processes.popitem(last=False)[1])
+
+    def _decode_line(
+        self, tgid: int, match: re.Match[bytes], files: dict[bytes, int]
+    ) -> tuple[int, int, int, int, int]:
+        """One MAPPING row. `files` has the builds of this process's files by device and inode: one is often mapped."""
         start, end, file_offset = (int(match[group], 16) for group in (1, 2, 3))
         path = os.fsdecode(match[6])
         is_file = path.startswith("/") and match[5] != b"0"
         span = f"{start:x}-{end:x}"  # map_files has no leading zeros, maps has
-        build = self._file_build(tgid, path, span) if is_file else self._area_build(path)
-        return 0, build, start, end, file_offset
+        if not is_file:
+            return 0, self._area_build(path), start, end, file_offset
+        file = b"%b %b" % (match[4], match[5])
+        if file not in files:
+            files[file] = self._file_build(tgid, path, span)
+        return 0, files[file], start, end, file_offset
 
     def _area_build(self, path: str) -> int:
         """Code without a file behind it: the vdso, a JIT's memory."""

@@ -22,7 +22,7 @@ _CONFIG = {"cycles": (_TYPE_HARDWARE, 0), "cpu-clock": (_TYPE_SOFTWARE, 0)}
 _IOC_ENABLE, _IOC_SET_BPF = 0x2400, 0x40042408
 _FLAG_FREQUENCY = 1 << 10
 _FD_CLOEXEC = 8
-_SYSCALL = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "s390x": 331, "ppc64le": 319}
+_SYSCALL = {"x86_64": 298, "aarch64": 241}
 
 
 class _Attributes(ct.Structure):
@@ -57,11 +57,13 @@ def choose_event(wanted: str) -> str:
     return "cycles"
 
 
-def attach_sampler(event: str, hz: int, cpu: int, program_fd: int) -> int:
-    """Sample `event` at `hz` on `cpu` into the program; returns the event's descriptor."""
+def attach_sampler(event: str, hz: int, cpu: int, program_fd: int) -> int | None:
+    """Sample `event` at `hz` on `cpu` into the program; returns the event's descriptor, None if the CPU went away."""
     try:
         fd = _open(event, hz, cpu)
     except OSError as error:
+        if error.errno == errno.ENODEV:
+            return None
         if error.errno in (errno.EACCES, errno.EPERM):
             raise _refused(error) from None
         raise KernelFeatureMissing(f"perf event {event} at {hz} Hz on CPU {cpu}: {error.strerror}") from None

@@ -1,7 +1,8 @@
 """Mapped rings to numpy arrays: one drain copies what all CPUs have published since the last, without a system call.
 
 The kernel's side is `bpf/sampler.c`. A drain reads the heads of samples before those of stacks, because a sample is
-published after its stack: every stack that a drained sample names was drained with it or earlier.
+published after its stack: a stack that a drained sample names was drained with it or earlier. Only when another CPU was
+storing the same stack at that moment may it come a drain later; a window that ends just then counts it as late.
 """
 
 from __future__ import annotations

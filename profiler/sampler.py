@@ -241,7 +241,9 @@ class Sampler:
         online = online_cpus()
         for cpu in sorted(online - self._perf_events.keys()):
             program = self._sampling.programs["on_tick"]
-            self._perf_events[cpu] = attach_sampler(self.node.sample_event, self.node.sample_hz, cpu, program)
+            event = attach_sampler(self.node.sample_event, self.node.sample_hz, cpu, program)
+            if event is not None:
+                self._perf_events[cpu] = event
         for cpu in self._perf_events.keys() - online:
             os.close(self._perf_events.pop(cpu))
 

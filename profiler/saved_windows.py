@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from profiler.errors import BadInput, CorruptData
+from profiler.errors import BadInput, CorruptData, StoreUnavailable
 from profiler.window import MAPPING, PROCESS, SAMPLE, Build, Cgroup, Node, Stacks, Window
 
 FORMAT_VERSION = 1
@@ -46,7 +46,10 @@ _DAMAGE = (
 
 
 def save(window: Window, path: Path) -> None:
-    """Write the window to `path` as compressed numpy arrays and a JSON header; replaces the file atomically."""
+    """Write the window to `path` as compressed numpy arrays and a JSON header; replaces the file atomically.
+
+    Raises `StoreUnavailable` when it cannot be written; then nothing of it is left.
+    """
     header = {
         "format_version": FORMAT_VERSION,
         "start_ns": window.start_ns,
@@ -59,11 +62,17 @@ def save(window: Window, path: Path) -> None:
     arrays = {name: getattr(window.stacks, name) for name in _STACK_ARRAYS}
     arrays |= {name: getattr(window, name) for name in _WINDOW_ARRAYS}
     partial = path.with_name(f"_{path.name}.tmp")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StoreUnavailable(
+            f"window {path} cannot be written: {error.strerror}; free space or check rights"
+        ) from None
 
 
 def load(path: Path) -> Window:

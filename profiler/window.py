@@ -135,6 +135,7 @@ FACTS = {
 LOSSES = {
     "lost_ring_full": "samples dropped because the CPU's sample ring was full",
     "lost_stack_full": "samples kept without their stack because the CPU's stack ring was full",
+    "lost_stack_late": "samples kept without their stack because another CPU was about to store it",
     "stack_collisions": "different stacks that met in the same hash; stored apart, once more than needed",
     "stack_table_full": "stacks stored once more than needed because the table of known stacks refused them",
     "kernel_stack_errors": "kernel stacks that could not be read",

@@ -43,9 +43,9 @@ class Symbolizer:
     def __init__(
         self,
         kernel: KernelSymbols | None = None,
-        table_cache_bytes: int = 32 << 20,
-        frame_cache_entries: int = 1 << 16,
-        frame_cache_bytes: int = 24 << 20,
+        table_cache_bytes: int = 12 << 20,
+        frame_cache_entries: int = 1 << 15,
+        frame_cache_bytes: int = 12 << 20,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._kernel = kernel or KernelSymbols(clock_ns=clock_ns)
