@@ -27,7 +27,7 @@ from profiler.capture import close_window, process_keys, uncovered_processes
 from profiler.cgroups import CGROUP_EVENT, CgroupTable
 from profiler.cpu_time import read_busy_ns
 from profiler.hierarchy import Hierarchy, detect_hierarchy
-from profiler.loader import Loaded, load, possible_cpus
+from profiler.loader import Loaded, load, possible_cpus, require_bpf
 from profiler.mappings import MappingTable
 from profiler.node import read_node
 from profiler.perf_events import attach_raw_tracepoint, attach_sampler, choose_event, online_cpus
@@ -37,6 +37,7 @@ from profiler.workloads import WorkloadRules
 
 LOOK_INTERVAL_S = 0.25  # short, so that the mappings of short-lived processes can still be read
 MAX_LOOKS_A_DRAIN = 4
+FIRST_WINDOW_NS = 3_000_000_000  # who has just started it waits for the first data
 QUEUED_WINDOWS = 6
 KNOWN_STACKS = 16384  # some 80 bytes each, shared by all CPUs
 CLOCK_STEP_NS = 1_000_000_000
@@ -88,6 +89,7 @@ class Sampler:
     """
 
     def __init__(self, settings: SamplerSettings, rules: WorkloadRules) -> None:
+        require_bpf()
         self._window_ns = settings.window_s * 1_000_000_000
         self.hierarchy = detect_hierarchy(settings.cgroup_mode)
         facts = read_node(settings.node_name)
@@ -163,6 +165,7 @@ class Sampler:
 
     def _sample_until_stopped(self) -> None:
         window = _OpenWindow.begin(time.time_ns(), self._window_ns)
+        window.end_ns = min(window.end_ns, window.start_ns + FIRST_WINDOW_NS)
         due_s = time.monotonic() + LOOK_INTERVAL_S
         looks_a_drain = _looks_a_drain(self.node.sample_hz)
         looks = 0

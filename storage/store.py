@@ -143,6 +143,10 @@ def _create(root: Path) -> None:
             os.fsync(file.fileno())
         temporary.rename(root / _FORMAT_FILE)
         sync_folder(root)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StoreUnavailable(
+            f"cannot create a store at {root}: {error.filename} is not a directory; name another path"
+        ) from error
     except OSError as error:
         raise StoreUnavailable(
             f"cannot create a store at {root}: {error.strerror}; check the rights of this user and the free space"

@@ -51,7 +51,7 @@ def store_windows(windows: Iterable[Window], writer: StoreWriter, meter: CostMet
         except StoreUnavailable as error:
             if not unsaid:
                 say(f"window dropped, sampling goes on: {error}")
-            refused, unsaid = refused + 1, unsaid + 1
+            refused, unsaid = refused + 1, window.count("dropped_windows") + 1
             continue
         if unsaid:
             say(f"the store takes windows again; {unsaid} were dropped")

@@ -30,10 +30,14 @@ def command(config: Config, store_path: Path | None, hz: int | None, event: str 
         signal.signal(number, lambda *_: sampler.stop())
     with StoreWriter(store, sampler.node.name) as writer, sampler:
         for name in writer.moved_segments:
-            click.echo(f"damaged segment moved aside: {name}", err=True)
+            click.echo(f"coprof: damaged segment moved aside: {name}", err=True)
         node = sampler.node
-        click.echo(f"sampling {node.name} at {node.sample_hz} Hz on {node.sample_event} into {store.root}", err=True)
-        store_windows(sampler, writer, CostMeter(sampler.bpf_bytes), lambda line: click.echo(line, err=True))
+        click.echo(
+            f"coprof: sampling {node.name} at {node.sample_hz} Hz on {node.sample_event} into {store.root}", err=True
+        )
+        store_windows(
+            sampler, writer, CostMeter(sampler.bpf_bytes), lambda line: click.echo(f"coprof: {line}", err=True)
+        )
 
 
 def sampler_settings(agent: AgentConfig, hz: int | None, event: str | None) -> SamplerSettings:

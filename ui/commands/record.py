@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from analysis.overview import Overview, read_overview
-from profiler.errors import BadInput, StoreUnavailable
+from profiler.errors import BadInput
 from profiler.sampler import Sampler
 from profiler.saved_windows import FILE_SUFFIX, save
 from profiler.window import Window
@@ -157,13 +157,7 @@ def _make_folder(folder: Path) -> None:
 def _saved(windows: Iterator[Window], folder: Path) -> Iterator[Window]:
     """Save every window on its way, under names that sort by time."""
     for window in windows:
-        file = folder / f"{window.start_ns}{FILE_SUFFIX}"
-        try:
-            save(window, file)
-        except OSError as error:
-            raise StoreUnavailable(
-                f"{file} cannot be written: {error.strerror}; free space, or choose another place with --windows"
-            ) from None
+        save(window, folder / f"{window.start_ns}{FILE_SUFFIX}")
         yield window
 
 
