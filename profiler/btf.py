@@ -26,6 +26,17 @@ _WANTED = {"task_struct", "cgroup", "cgroup_root", "cgroup_subsys_id", "kernfs_n
 # What BCC's helpers.h takes by value or names in prototypes.
 _WANTED_PREFIXES = ("bpf_", "btf_ptr", "__sk_buff", "xdp_", "sk_msg_md")
 
+# What our programs read. Their offsets go into the tree as macros, for the C to assert what the dump gave: libbpf 1.1
+# pads some cacheline-aligned structs wrongly (cfs_rq.rq of 6.18 comes out at 328, and is at 312).
+READ_MEMBERS = {
+    "task_struct": ("cgroups", "group_leader", "start_boottime", "self_exec_id"),
+    "css_set": ("subsys", "dfl_cgrp"),
+    "cgroup_subsys_state": ("cgroup",),
+    "cgroup": ("kn", "root"),
+    "cgroup_root": ("hierarchy_id",),
+    "kernfs_node": ("id",),
+}
+
 _KCONFIG_H = """\
 #pragma once
 #define __LINUX_BPF_H__
@@ -64,6 +75,10 @@ class _Type(ct.Structure):
     @property
     def member_count(self) -> int:
         return int(self.info) & 0xFFFF
+
+    @property
+    def has_bit_fields(self) -> bool:
+        return bool(int(self.info) >> 31)
 
 
 class _Member(ct.Structure):
@@ -109,20 +124,28 @@ class Btf:
 
     def has_member(self, struct: str, member: str) -> bool:
         """Tell whether the kernel's `struct` has `member`, also inside its anonymous structs and unions."""
-        type_id: int = self._lib.btf__find_by_name_kind(self._btf, struct.encode(), _STRUCT)
-        return type_id > 0 and self._has_member(type_id, member.encode())
+        return self.member_offset(struct, member) is not None
 
-    def _has_member(self, type_id: int, member: bytes) -> bool:
+    def member_offset(self, struct: str, member: str) -> int | None:
+        """Return the offset of `member` in the kernel's `struct`, in bytes; None where there is no such member."""
+        type_id: int = self._lib.btf__find_by_name_kind(self._btf, struct.encode(), _STRUCT)
+        offset_bits = self._offset_bits(type_id, member.encode()) if type_id > 0 else None
+        return None if offset_bits is None else offset_bits // 8
+
+    def _offset_bits(self, type_id: int, member: bytes) -> int | None:
         pointer = self._lib.btf__type_by_id(self._btf, type_id)
         first = ct.addressof(pointer.contents) + ct.sizeof(_Type)
         for entry in (_Member * pointer.contents.member_count).from_address(first):
+            # With the kind flag the upper eight bits are the size of a bit field.
+            offset_bits = int(entry.offset) & 0xFFFFFF if pointer.contents.has_bit_fields else int(entry.offset)
             name = self._lib.btf__name_by_offset(self._btf, entry.name_off)
             if name == member:
-                return True
-            is_nested = not name and self._type(entry.type).kind in (_STRUCT, _UNION)
-            if is_nested and self._has_member(entry.type, member):
-                return True
-        return False
+                return offset_bits
+            if not name and self._type(entry.type).kind in (_STRUCT, _UNION):
+                nested_bits = self._offset_bits(entry.type, member)
+                if nested_bits is not None:
+                    return offset_bits + nested_bits
+        return None
 
     def write_tree(self, root: Path) -> None:
         """Write the tree that `BCC_KERNEL_SOURCE` may name: 0.2 s, 370 kB."""
@@ -134,7 +157,15 @@ class Btf:
             (root / name).mkdir(parents=True, exist_ok=True)
         kconfig = _KCONFIG_H.format(page_size=os.sysconf("SC_PAGESIZE"))
         (root / "include/linux/kconfig.h").write_text(kconfig)
+        (root / "include/offsets.h").write_text("".join(self._offset_macros()))
         self._dump(root / "include/vmlinux_btf.h")
+
+    def _offset_macros(self) -> Iterator[str]:
+        for struct, members in READ_MEMBERS.items():
+            for member in members:
+                offset = self.member_offset(struct, member)
+                if offset is not None:
+                    yield f"#define COPROF_OFFSET_{struct}_{member} {offset}\n"
 
     def _dump(self, header: Path) -> None:
         # libbpf prints through a callback of exactly vfprintf's signature, so C prints straight into the file.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiler.btf import VMLINUX, Btf
+from profiler.btf import READ_MEMBERS, VMLINUX, Btf
 from profiler.errors import CoprofError
 from profiler.hierarchy import describe_limits, detect_hierarchy
 from profiler.layout import MAX_FRAMES
@@ -26,11 +26,6 @@ from ui.web.server import listen
 
 LEAST_FREE_BYTES = 256 * 2**20
 OK, LIMITED, MISSING = "ok", "limited", "missing"
-_READ_MEMBERS = {
-    "task_struct": ("cgroups", "group_leader", "start_boottime", "self_exec_id"),
-    "css_set": ("subsys", "dfl_cgrp"),
-    "cgroup": ("kn", "root"),
-}
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ def _check_btf() -> str:
     with Btf() as btf:
         lacking = [
             f"{struct}.{name}"
-            for struct, names in _READ_MEMBERS.items()
+            for struct, names in READ_MEMBERS.items()
             for name in names
             if not btf.has_member(struct, name)
         ]

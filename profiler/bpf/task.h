@@ -3,6 +3,24 @@
 #ifndef COPROF_TASK_H
 #define COPROF_TASK_H
 
+#include "offsets.h"
+
+/* The layout that was compiled must be the kernel's own, as BTF says it. */
+#define COPROF_ASSERT_OFFSET(type, member)                                                                           \
+	_Static_assert(__builtin_offsetof(struct type, member) == COPROF_OFFSET_##type##_##member, #type "." #member)
+
+COPROF_ASSERT_OFFSET(task_struct, cgroups);
+COPROF_ASSERT_OFFSET(task_struct, group_leader);
+COPROF_ASSERT_OFFSET(task_struct, start_boottime);
+COPROF_ASSERT_OFFSET(task_struct, self_exec_id);
+COPROF_ASSERT_OFFSET(css_set, subsys);
+COPROF_ASSERT_OFFSET(css_set, dfl_cgrp);
+COPROF_ASSERT_OFFSET(cgroup_subsys_state, cgroup);
+COPROF_ASSERT_OFFSET(cgroup, kn);
+COPROF_ASSERT_OFFSET(cgroup, root);
+COPROF_ASSERT_OFFSET(cgroup_root, hierarchy_id);
+COPROF_ASSERT_OFFSET(kernfs_node, id);
+
 #ifndef __always_inline
 #define __always_inline inline __attribute__((__always_inline__))
 #endif

@@ -49,7 +49,7 @@ def sampling_command(request, tmp_path):
 @pytest.mark.parametrize("under", [NOBODY, NO_CAPABILITIES], ids=["not root", "no capabilities"])
 def test_without_rights(machine, tmp_path, sampling_command, under):
     tmp_path.chmod(0o777)
-    require_one_line(machine.coprof(*sampling_command, under=under), FAILED, "is refused", "run as root")
+    require_one_line(machine.coprof(*sampling_command, under=under), FAILED, "refuses BPF", "run as root")
     assert not (tmp_path / "store" / "l0").exists()
     check = machine.coprof("check", "--store", "/none", "--format", "json", under=under)
     assert (check.returncode, check.stderr) == (FAILED, "")
@@ -244,7 +244,7 @@ def test_addresses_that_others_could_reach(machine, recording):
 
 def test_an_event_that_this_machine_has_not(machine, tmp_path):
     answer = machine.coprof("agent", "--event", "cycles", "--store", tmp_path / "store", under=NO_CAPABILITIES)
-    require_one_line(answer, FAILED, "perf_event_open is refused")
+    require_one_line(answer, FAILED, "refuses BPF")
 
 
 def test_damaged_segments_are_named_and_left_out(machine, recording_copy):
