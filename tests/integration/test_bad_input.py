@@ -113,7 +113,7 @@ def test_a_taken_port(machine, tmp_path, recording, command):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda path: path.write_text("text"), "File exists"),
+        (lambda path: path.write_text("text"), "is not a directory"),
         (lambda path: (path.mkdir(), (path / "thesis.tex").touch()), "not empty and not a coprof store"),
         (lambda path: (path.mkdir(), (path / "FORMAT.json").write_text('{"version": 99}')), "format 99"),
         (lambda path: (path.mkdir(), (path / "FORMAT.json").write_text("{")), "FORMAT.json"),
@@ -147,7 +147,7 @@ def test_a_recording_that_a_full_disk_refuses(machine, tmp_path):
     answer = machine.coprof("record", "--duration", 1, "-o", place / "store", under=under)
     assert answer.returncode == FAILED
     (line,) = answer.stderr.splitlines()
-    assert line.startswith("window dropped, sampling goes on: cannot write a window to")
+    assert line.startswith("coprof: window dropped, sampling goes on: cannot write a window to")
     assert "No space left on device; free space" in line
 
 
@@ -273,7 +273,7 @@ def test_damaged_segments_are_named_and_left_out(machine, recording_copy):
     agent.terminate()
     agent.communicate(timeout=20)
     assert agent.returncode == 0
-    assert [f"damaged segment moved aside: {name}\n" in line for name in damaged] == [True] * 2
+    assert [f"coprof: damaged segment moved aside: {name}\n" in line for name in damaged] == [True] * 2
     after = machine.coprof("flame", "--store", store)
     assert after.returncode == 0
     assert "damaged" not in after.stderr
@@ -318,7 +318,7 @@ def test_a_store_that_fills_up_under_the_agent(machine, tmp_path, config):
     agent.terminate()
     assert agent.wait(20) == 0
     lines = said().splitlines()
-    assert [line.partition(":")[0] for line in lines if "dropped, sampling" in line] == [
+    assert [line.removeprefix("coprof: ").partition(":")[0] for line in lines if "dropped, sampling" in line] == [
         "window dropped, sampling goes on"
     ]
     (count,) = re.findall(r"takes windows again; (\d+) were dropped", said())

@@ -69,7 +69,7 @@ def test_a_program_started_meanwhile_shows_its_hot_function_soon(machine, progra
     machine.start(programs["spin"], cgroups=[group])
 
     assert ready_to_read(up.stderr, START_S)
-    assert up.stderr.readline().startswith("sampling ")
+    assert up.stderr.readline().startswith("coprof: sampling ")
     began_s = time.monotonic()
 
     def seen():

@@ -124,6 +124,7 @@ def machine(monkeypatch, tmp_path):
     machine = Machine()
     monkeypatch.setattr(sampler, "time", machine)
     monkeypatch.setattr(sampler, "QUEUED_WINDOWS", 1000)
+    monkeypatch.setattr(sampler, "FIRST_WINDOW_NS", WINDOW_S * S)  # only one test is about the short first window
     monkeypatch.setattr(sampler, "online_cpus", set)
     monkeypatch.setattr(sampler, "read_busy_ns", lambda: machine.monotonic_ns_)
     monkeypatch.setattr(sampler, "detect_hierarchy", lambda mode: Hierarchy("v2", tmp_path, 0))
@@ -159,6 +160,12 @@ def assert_whole(windows, samples):
 
 def spans(windows):
     return [((window.start_ns - START) / S, (window.end_ns - START) / S) for window in windows]
+
+
+def test_the_first_window_is_short(machine, monkeypatch):
+    monkeypatch.setattr(sampler, "FIRST_WINDOW_NS", 3 * S)
+    machine.step_clock(4)
+    assert spans(run(machine, *[None] * 44)) == [(4, 7), (7, 10), (10, 15)]
 
 
 def test_windows_are_anchored_to_the_clock(machine):
