@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from profiler.errors import BadInput, CoprofError
+from ui.messages import say
 
 COMMANDS = {
     "up": "profile this machine and show it in a browser: agent and viewer together",
@@ -49,10 +50,10 @@ class _LazyGroup(click.Group):
             return super().invoke(ctx)
         except click.UsageError as error:
             asked = error.ctx.command_path if error.ctx else ctx.command_path
-            click.echo(f"coprof: {_one_line(error.format_message())}; see {asked} --help", err=True)
+            say(f"{_one_line(error.format_message())}; see {asked} --help")
             ctx.exit(EXIT_USAGE)
         except CoprofError as error:
-            click.echo(f"coprof: {error}", err=True)
+            say(f"{error}")
             ctx.exit(EXIT_USAGE if isinstance(error, BadInput) else EXIT_FAILED)
         except BrokenPipeError:
             # Whoever read our output has gone (head, less); nothing is wrong, and nothing more can be printed.

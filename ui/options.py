@@ -11,6 +11,7 @@ import click
 
 from storage.store import Store
 from ui.config import Config, find_config, load_config, store_directory
+from ui.messages import say
 from ui.timespan import TimeRange, format_time, parse_range
 
 RECORDING = Path("coprof.store")  # what `coprof record` writes unless told otherwise, as perf does with perf.data
@@ -69,9 +70,7 @@ def written_store(config: Config, store_path: Path | None) -> Path:
 def read_store(config: Config, store_path: Path | None) -> Store:
     """Open the store to read: as asked, else a recording in this directory, else the agent's."""
     if store_path is None and RECORDING.is_dir():
-        click.echo(
-            f"coprof: reading the recording {RECORDING}; --store {store_directory(config)} names the agent's", err=True
-        )
+        say(f"reading the recording {RECORDING}; --store {store_directory(config)} names the agent's")
         store_path = RECORDING
     return Store.open(store_path or store_directory(config))
 

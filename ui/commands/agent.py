@@ -14,6 +14,7 @@ from storage.store import Store
 from storage.writer import StoreWriter
 from ui.agent import CostMeter, store_windows
 from ui.config import AgentConfig, Config
+from ui.messages import say
 from ui.options import config_option, store_option, written_store
 
 
@@ -30,14 +31,10 @@ def command(config: Config, store_path: Path | None, hz: int | None, event: str 
         signal.signal(number, lambda *_: sampler.stop())
     with StoreWriter(store, sampler.node.name) as writer, sampler:
         for name in writer.moved_segments:
-            click.echo(f"coprof: damaged segment moved aside: {name}", err=True)
+            say(f"damaged segment moved aside: {name}")
         node = sampler.node
-        click.echo(
-            f"coprof: sampling {node.name} at {node.sample_hz} Hz on {node.sample_event} into {store.root}", err=True
-        )
-        store_windows(
-            sampler, writer, CostMeter(sampler.bpf_bytes), lambda line: click.echo(f"coprof: {line}", err=True)
-        )
+        say(f"sampling {node.name} at {node.sample_hz} Hz on {node.sample_event} into {store.root}")
+        store_windows(sampler, writer, CostMeter(sampler.bpf_bytes), say)
 
 
 def sampler_settings(agent: AgentConfig, hz: int | None, event: str | None) -> SamplerSettings:

@@ -14,6 +14,7 @@ from ui.cli import EXIT_CANNOT_TELL
 from ui.config import Config
 from ui.flamefile import render_flame_html
 from ui.losses import describe_losses
+from ui.messages import say
 from ui.options import chosen_range, config_option, format_option, range_options, read_store, store_option
 from ui.timespan import TimeRange, format_time
 
@@ -52,9 +53,9 @@ def command(
     span = chosen_range(store, since, until, last)
     flame = read_flame(store, Selection(span.since_ns, span.until_ns, workload, cgroup, node))
     for line in describe_losses(flame.counters, flame.bad_segments):
-        click.echo(f"coprof: {line}", err=True)
+        say(line)
     if not flame.tree.samples[0]:
-        click.echo(f"coprof: no samples from {_shown(span)}; widen --since, --until or --last", err=True)
+        say(f"no samples from {_shown(span)}; widen --since, --until or --last")
         ctx.exit(EXIT_CANNOT_TELL)
     _write(_rendered(flame, form, unit, workload or cgroup or "all workloads", span), output)
 

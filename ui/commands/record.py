@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import click
@@ -33,6 +32,7 @@ from ui.cli import EXIT_FAILED
 from ui.commands.agent import rules_file, sampler_settings
 from ui.config import Config
 from ui.losses import describe_losses
+from ui.messages import say
 from ui.options import RECORDING, config_option
 from ui.tables import print_rows
 from ui.timespan import parse_duration
@@ -80,10 +80,9 @@ def command(
         windows = _shown_progress(sampler, duration_s)
         if windows_path:
             windows = _saved(windows, windows_path)
-        say = partial(click.echo, err=True)
         refused = store_windows(windows, writer, CostMeter(sampler.bpf_bytes), say)
     if child:
-        click.echo(f"coprof: {child.outcome()}", err=True)
+        say(f"{child.outcome()}")
     _summarise(read_overview(store, started_ns, time.time_ns()), store, is_default=store_path is None)
     if refused:
         ctx.exit(EXIT_FAILED)
@@ -175,6 +174,6 @@ def _summarise(overview: Overview, store: Store, is_default: bool) -> None:
     ]
     print_rows(rows, "table", right=("cpu_s", "share", "samples"))
     for line in describe_losses(overview.counters, overview.bad_segments):
-        click.echo(f"lost: {line}", err=True)
+        say(f"lost: {line}")
     where = "" if is_default else f" --store {store.root}"
     click.echo(f"\n{overview.counters['samples']:,} samples in {store.root}; see them: coprof flame{where}")

@@ -14,6 +14,7 @@ from storage.store import Store
 from ui.cli import EXIT_CANNOT_TELL
 from ui.config import Config
 from ui.losses import coverage, describe_losses
+from ui.messages import say
 from ui.options import chosen_range, config_option, format_option, range_options, read_store, store_option
 from ui.tables import FORMATS, print_json, print_rows
 from ui.timespan import TimeRange, format_time
@@ -48,7 +49,7 @@ def command(
         for node in nodes:
             _print_node(node)
     if not nodes:
-        click.echo(f"coprof: {store.root} holds no windows yet; an agent writes one every 10 s", err=True)
+        say(f"{store.root} holds no windows yet; an agent writes one every 10 s")
         ctx.exit(EXIT_CANNOT_TELL)
 
 

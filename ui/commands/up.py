@@ -18,6 +18,7 @@ import click
 from storage.store import Store
 from ui.cli import EXIT_FAILED
 from ui.config import load_config
+from ui.messages import say
 from ui.options import config_path_option, store_option, written_store
 
 POLL_S = 0.2
@@ -47,7 +48,7 @@ def command(
             children["agent"] = _start("agent", [*shared, *_option("--hz", hz)])
         ctx.exit(_wait_for_first(children))
     except KeyboardInterrupt:
-        click.echo("stopping", err=True)
+        say("stopping")
     finally:
         _end(list(children.values()))
 
@@ -69,7 +70,7 @@ def _wait_for_first(children: Mapping[str, subprocess.Popen[str]]) -> int:
         for name, child in children.items():
             code = child.poll()
             if code is not None and code < 0:
-                click.echo(f"coprof: the {name} was ended by signal {-code}; the other is ended too", err=True)
+                say(f"the {name} was ended by signal {-code}; the other is ended too")
             if code is not None:
                 return EXIT_FAILED if code < 0 else code
         time.sleep(POLL_S)
@@ -83,7 +84,7 @@ def _end(children: Sequence[subprocess.Popen[str]]) -> None:
         try:
             child.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
-            click.echo(f"process {child.pid} does not end; killing it", err=True)
+            say(f"process {child.pid} does not end; killing it")
             child.kill()
             child.wait()
 
