@@ -13,18 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from profiler.errors import BadInput
-from storage.engine import Scan
-from storage.queries import read_cgroups
 from storage.selection import Selection
-from storage.store import Store
 
 _MAX_NAMED = 20  # a message is one line
-
-
-def read_workloads(store: Store, since_ns: int, until_ns: int, node: str | None = None) -> tuple[tuple[str, str], ...]:
-    """List the (workload, service class) pairs that the range's cgroups belong to, sorted."""
-    rows = read_cgroups(Scan(store, since_ns, until_ns, node))
-    return tuple(sorted(set(zip(rows["workload"].to_pylist(), rows["service_class"].to_pylist(), strict=True))))
 
 
 def choose_cgroups(cgroups: pa.Table, selection: Selection) -> pa.Table:

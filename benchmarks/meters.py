@@ -76,7 +76,9 @@ def read_memory(pid: int) -> Memory:
 
 def read_bpf(pid: int) -> BpfUsage:
     """Read what BPF objects a process holds by descriptor; run times are 0 outside `bpf_statistics`."""
-    objects = [_read_fdinfo(path) for path in Path(f"/proc/{pid}/fdinfo").iterdir()]
+    described = [_read_fdinfo(path) for path in Path(f"/proc/{pid}/fdinfo").iterdir()]
+    # A mapped map has two descriptors, one of them the mapping's.
+    objects = {(f.get("map_id"), f.get("prog_id")): f for f in described if "map_id" in f or "prog_id" in f}.values()
     return BpfUsage(
         sum(int(fields.get("memlock", 0)) for fields in objects),
         sum(int(fields.get("run_cnt", 0)) for fields in objects),

@@ -34,7 +34,10 @@ MAX_DESCRIPTORS = 64
 
 @dataclass(frozen=True)
 class Loaded:
-    """Descriptors of one BPF object, by the names in its C file. Closing them all unloads it."""
+    """Descriptors of one BPF object, by the names in its C file.
+
+    Closing them unloads the programs; mapped maps live as long as the arrays that share their memory.
+    """
 
     maps: Mapping[str, int]
     programs: Mapping[str, int]

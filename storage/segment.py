@@ -99,9 +99,14 @@ def is_sound(path: Path) -> bool:
 def _has_footer(path: str, size_bytes: int, mtime_ns: int) -> bool:
     if size_bytes < _SMALLEST_BYTES:
         return False
-    with open(path, "rb") as file:
-        file.seek(-8, os.SEEK_END)
-        tail = file.read(8)
+    try:
+        with open(path, "rb") as file:
+            file.seek(-8, os.SEEK_END)
+            tail = file.read(8)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a directory of that name, or not ours to read: either way not a segment that can be asked
+        return False
     return tail[4:] == _MAGIC and int.from_bytes(tail[:4], "little") <= size_bytes - _SMALLEST_BYTES
 
 

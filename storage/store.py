@@ -53,8 +53,7 @@ class Store:
 
     def node_folder(self, node: str) -> Path:
         """Where the segments of a node are; refuses names that cannot be a folder's."""
-        if not _NODE_NAME.fullmatch(node):
-            raise BadInput(f"node name {node!r} cannot name a folder: use letters, digits, '.', '_' and '-'")
+        require_node_name(node)
         return self.root / "l0" / node
 
     def trash_folder(self, node: str) -> Path:
@@ -97,6 +96,12 @@ class Store:
     def relative(self, path: Path) -> str:
         """Name a segment as messages do."""
         return str(path.relative_to(self.root))
+
+
+def require_node_name(node: str) -> None:
+    """Refuse names that cannot be a folder's."""
+    if not _NODE_NAME.fullmatch(node):
+        raise BadInput(f"node name {node!r} cannot name a folder: use letters, digits, '.', '_' and '-'")
 
 
 def _segments(folder: Path) -> list[Path]:

@@ -18,11 +18,13 @@ from profiler.errors import CoprofError
 from profiler.hierarchy import describe_limits, detect_hierarchy
 from profiler.layout import MAX_FRAMES
 from profiler.loader import require_bpf
+from profiler.node import read_node
 from profiler.perf_events import choose_event, online_cpus
 from profiler.sampler import load_cgroup_events, load_sampling
 from profiler.workloads import load_rules
+from storage.store import require_node_name
 from ui.config import Config
-from ui.web.server import listen
+from ui.web.server import listen, require_loopback
 
 LEAST_FREE_BYTES = 256 * 2**20
 OK, LIMITED, MISSING = "ok", "limited", "missing"
@@ -54,6 +56,7 @@ def run_checks(store: Path, config: Config) -> list[Result]:
         ("workload rules", MISSING, lambda: _check_rules(config)),
         ("kernel symbols", LIMITED, _check_kernel_symbols),
         ("stack depth", LIMITED, _check_stack_depth),
+        ("node name", MISSING, lambda: _check_node(config)),
         ("store", MISSING, lambda: _check_store(store)),
         ("viewer port", LIMITED, lambda: _check_port(config)),
     ]
@@ -155,7 +158,13 @@ def _check_store(store: Path) -> str:
     return f"{store}, {free_bytes // 2**30} GiB free"
 
 
+def _check_node(config: Config) -> str:
+    name = read_node(config.agent.node).name
+    require_node_name(name)
+    return name
+
+
 def _check_port(config: Config) -> str:
-    host, port = config.viewer.host, config.viewer.port
+    host, port = require_loopback(config.viewer.host), config.viewer.port
     with listen(host, port):
         return f"{host}:{port} is free"

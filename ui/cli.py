@@ -22,6 +22,7 @@ COMMANDS = {
     "agent": "profile this machine into a store",
     "serve": "show a store in a browser",
     "record": "capture for a while, or while a command runs",
+    "replay": "store raw windows that record --windows saved",
     "flame": "write a flame graph of a store: folded text or one HTML file",
     "status": "tell how a store and its agents are",
     "check": "tell whether this machine can run coprof, and what is missing",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 from pathlib import Path
 from types import FrameType
 
 import click
 
-from profiler.errors import BadInput
 from storage.store import Store
 from ui.config import Config
 from ui.options import config_option, store_option, written_store
 from ui.web.app import create_app
-from ui.web.server import Server
+from ui.web.server import Server, require_loopback
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -33,17 +31,6 @@ def command(config: Config, store_path: Path | None, host: str | None, port: int
     signal.signal(signal.SIGTERM, _exit)
     click.echo(f"viewer at {server.address} for {store.root}")
     server.run()
-
-
-def require_loopback(host: str) -> str:
-    """Return `host` if only this machine can reach it; profiles tell too much to be served to a network unguarded."""
-    try:
-        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise BadInput(f"{host!r} is not a loopback address; listen on 127.0.0.1 and reach it through an SSH tunnel")
-    return host
 
 
 def _exit(_number: int, _frame: FrameType | None) -> None:

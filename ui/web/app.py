@@ -2,7 +2,7 @@
 
     /                      the viewer; its query string is its whole state
     /api/v1/overview       ?since= &until= &last= &node=
-    /api/v1/flame          ?since= &until= &last= &node= &workload= &cgroup= &kind=cpu &max_nodes=8192
+    /api/v1/flame          ?since= &until= &last= &node= &workload= &cgroup= &kind=cpu &max_nodes=65536
     /healthz               "ok" when the store can be read
 
 Times are those of `ui.timespan`. Answers carry the range that was used and an `ETag`, so that polling an unchanged

@@ -7,13 +7,9 @@ The socket is bound before anything else, so that a taken port is one clear erro
 from __future__ import annotations
 
 import errno
+import ipaddress
 import logging
-import signal
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from flask import Flask
@@ -60,11 +56,15 @@ class Server:
             self._waitress.trigger.pull_trigger(lambda: close_all(self._sockets))
 
 
-def serve(app: Flask, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> None:
-    """Answer on `host` and `port` until interrupted (SIGINT, SIGTERM)."""
-    server = Server(app, host, port)
-    with _stopped_by_signals(server):
-        server.run()
+def require_loopback(host: str) -> str:
+    """Return `host` if only this machine can reach it; profiles tell too much to be served to a network unguarded."""
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise BadInput(f"{host!r} is not a loopback address; listen on 127.0.0.1 and reach it through an SSH tunnel")
+    return host
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -89,20 +89,3 @@ def _cannot_listen(host: str, port: int, error: OSError | OverflowError) -> BadI
     if number in (errno.EACCES, errno.EPERM):
         return NoPermission(f"port {port} on {host} needs more rights; choose one above 1023 with --port")
     return BadInput(f"cannot listen on {host} port {port}: {error}; choose another with --host and --port")
-
-
-@contextmanager
-def _stopped_by_signals(server: Server) -> Iterator[None]:
-    """Stop `server` on SIGTERM as on Ctrl-C, where this thread may say so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(0)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -27,7 +27,7 @@ from profiler.window import LOSSES
 from ui.timespan import TimeRange
 
 MS_NS = 1_000_000
-DEFAULT_MAX_NODES = 8192
+DEFAULT_MAX_NODES = 65_536  # a busy host has some 30,000: with fewer, the list of functions would lack what was cut
 
 Document = dict[str, Any]
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from sample_windows import CALLS, START_NS, WEIGHT_NS, WINDOW_NS, make_symbolised
 
-from analysis.choice import read_workloads
 from analysis.flame import read_flame
 from analysis.folded import folded_lines
 from profiler.errors import BadInput
@@ -120,10 +119,6 @@ def test_some_lost_frames_leave_the_others(tmp_path):
         "web;main;serve;(frame lost);(frame lost) 3",
         "web;main;serve;parse 10",
     ]
-
-
-def test_workloads_are_listed_with_their_class(store):
-    assert read_workloads(store, 0, 2**62) == (("batch", "offline"), ("kthreads", "system"), ("web", "online"))
 
 
 def test_self_time_is_where_the_samples_were_taken(store):
