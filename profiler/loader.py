@@ -89,17 +89,24 @@ def _compile(request: Mapping[str, object], tree: str) -> dict[str, int]:
     command = [sys.executable, "-P", "-m", "profiler.compiler"]  # -P: run nothing from the working directory
     with ours, theirs, tempfile.TemporaryFile() as messages:
         with subprocess.Popen(
-            command, stdin=theirs.fileno(), stdout=messages, stderr=messages, env=environment
+            command,
+            stdin=theirs.fileno(),
+            stdout=messages,
+            stderr=messages,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches us alone, and we end the child
         ) as child:
-            theirs.close()
-            ours.settimeout(COMPILE_TIMEOUT_S)
+            answer, fds = b"", list[int]()
             try:
+                theirs.close()
+                ours.settimeout(COMPILE_TIMEOUT_S)
                 ours.send(json.dumps(request).encode())
                 answer, fds, _, _ = socket.recv_fds(ours, 1 << 16, MAX_DESCRIPTORS)
             except (TimeoutError, ConnectionError):
-                answer, fds = b"", []
-            if not answer:
-                child.kill()
+                pass  # it says why in its messages
+            finally:
+                if not answer:
+                    child.kill()
         for fd in fds:
             os.set_inheritable(fd, False)  # recv_fds of Python 3.11 ignores its flags, so not by MSG_CMSG_CLOEXEC
         if answer:

@@ -6,13 +6,14 @@ Files are opened at once and held open in bounded number, so that symbols can be
 the file was deleted. Everything is read through /proc/PID/map_files, which reaches into containers and to deleted
 files; only regular files are opened.
 
-Limits: a process that ends before its first drain keeps no mappings, which is counted.
+Limits: a process that ends before its first drain, or that cannot be read then, keeps no mappings, which is counted.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import resource
 import stat
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from profiler.build_id import read_build_id
 from profiler.window import MAPPING, Build
 
 MAX_PROCESSES = 4096
-MAX_OPEN_FILES = 512
+MAX_OPEN_FILES = 512  # and a quarter of what the process may open
 MAX_BUILDS = 16384
 MAX_ROWS = 1_000_000  # of all processes together, 32 bytes each; the process read last keeps its own
 MAX_MAPS_BYTES = 64 * 1024 * 1024  # 50,000 mappings take 5 MB
@@ -113,7 +114,7 @@ class MappingTable:
             with open(self._proc / str(tgid) / "maps", "rb") as file:
                 text = file.read(MAX_MAPS_BYTES)
             fields = (self._proc / str(tgid) / "stat").read_bytes().rpartition(b")")[2].split()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
+        except OSError:  # gone, hidden from us, or we have no descriptor left
             return None
         started_ticks = int(fields[19])  # field 22 of stat(5), "starttime"
         is_same = abs(started_ticks - start_ns * _CLOCK_TICKS // 1_000_000_000) <= 1
@@ -175,7 +176,7 @@ class MappingTable:
         sources = (f"/proc/{os.getpid()}/fd/{fd}", rooted, shown)
         number = self._add(key, Build(build_id, shown, key.size_bytes, sources, reason))
         self._open_files[number] = fd
-        if len(self._open_files) > MAX_OPEN_FILES:
+        if len(self._open_files) > min(MAX_OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4):
             self._close_file(next(iter(self._open_files)))
         return number
 

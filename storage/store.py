@@ -41,7 +41,7 @@ class Store:
     def open(cls, path: Path | str, create: bool = False) -> Self:
         """Open a store to read, or with `create` make one where there is none; `StoreUnavailable` says why not."""
         root = Path(path).absolute()
-        if _has_format(root):
+        if has_format(root):
             _check_format(root / _FORMAT_FILE)
         elif create:
             _create(root)
@@ -117,7 +117,8 @@ def _listed(folder: Path) -> list[str]:
         raise StoreUnavailable(f"cannot list {folder}: {error.strerror}; check the rights of this user") from error
 
 
-def _has_format(root: Path) -> bool:
+def has_format(root: Path) -> bool:
+    """Tell whether a directory is a store, of whatever version."""
     try:
         return (root / _FORMAT_FILE).exists()
     except OSError as error:

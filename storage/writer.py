@@ -8,6 +8,8 @@ Definitions (frames, stacks, builds, cgroups) are written once per UTC hour of t
 be compacted alone. What was written is remembered only after the window was published; after a restart, and for a
 window older than the last one, everything is written again and readers drop the duplicates.
 
+A store that was removed under its writer is made again, for what comes from then on.
+
 Refuses a second writer of the same node.
 """
 
@@ -66,22 +68,18 @@ class StoreWriter:
         self._store = store
         self._node_name = node_name
         self._folder = store.node_folder(node_name)
-        self._hour = _Hour()
-        try:
-            for table in TABLES:
-                (self._folder / table).mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self._folder / _LOCK_FILE, node_name)
-            self.moved_segments = self._clear()
-        except OSError as error:
-            raise StoreUnavailable(
-                f"cannot write to {self._folder}: {error.strerror}; check the rights of this user and the free space"
-            ) from error
+        self._lock = -1
+        self.is_refusing = False  # the last window was not taken
+        self._settle()
 
     def append(self, symbolised: SymbolisedWindow, cost: AgentCost) -> None:
         """Publish a window; after `StoreUnavailable` nothing of it is visible and the next append stands alone."""
         window = symbolised.window
         if window.node.name != self._node_name:
             raise BadInput(f"window of node {window.node.name!r} given to the writer of {self._node_name!r}")
+        self.is_refusing = True
+        if not self._is_settled():
+            self._settle()
         hour = self._hour_of(window.start_ns)
         tables = _window_tables(symbolised, cost)
         keys = {table: _definition_keys(table, tables[table]) for table in _DEFINITIONS}
@@ -93,6 +91,7 @@ class StoreWriter:
             hour.written[table] = np.union1d(hour.written[table], row_keys)
         hour.last_window_ns = window.start_ns
         self._hour = hour
+        self.is_refusing = False
 
     def close(self) -> None:
         """Give the node's lock back."""
@@ -107,6 +106,35 @@ class StoreWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _settle(self) -> None:
+        """Make what is missing of the store and of our folders, take the lock, and begin with no definition written."""
+        Store.open(self._store.root, create=True)
+        try:
+            for table in TABLES:
+                (self._folder / table).mkdir(parents=True, exist_ok=True)
+            if not self._holds_lock():
+                lock = _lock(self._folder / _LOCK_FILE, self._node_name)
+                self.close()
+                self._lock = lock
+            self.moved_segments = self._clear()
+        except OSError as error:
+            raise StoreUnavailable(
+                f"cannot write to {self._folder}: {error.strerror}; check the rights of this user and the free space"
+            ) from error
+        self._hour = _Hour()
+
+    def _is_settled(self) -> bool:
+        return self._holds_lock() and all((self._folder / table).is_dir() for table in TABLES)
+
+    def _holds_lock(self) -> bool:
+        """Tell whether the lock file that we hold is the one that others find."""
+        if self._lock < 0:
+            return False
+        try:
+            return os.path.samestat((self._folder / _LOCK_FILE).stat(), os.fstat(self._lock))
+        except OSError:  # gone, or the disk fails: making it again says how
+            return False
 
     def _hour_of(self, start_ns: int) -> _Hour:
         """The definitions that readers of this window will find: those of earlier windows of its hour."""
@@ -183,6 +211,17 @@ def _definition_keys(table: str, rows: pa.Table) -> Keys:
     columns = ("build_id", "path", "reason") if table == "builds" else ("cg", "workload", "service_class", "end")
     values = zip(*(rows[column].to_pylist() for column in columns), strict=True)
     return np.array([hash(value) for value in values], np.int64)
+
+
+def is_written(root: Path) -> bool:
+    """Tell whether a writer of any node is at work in the store right now; raises `OSError`."""
+    for path in root.glob(f"l0/*/{_LOCK_FILE}"):
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    return False
 
 
 def _lock(path: Path, node_name: str) -> int:

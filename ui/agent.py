@@ -7,20 +7,46 @@ takes windows again. Losing the process loses the open window only: segments are
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 
 import pyarrow as pa
 
 from profiler.errors import StoreUnavailable
+from profiler.sampler import Sampler
 from profiler.window import Window
 from storage.rows import AgentCost
 from storage.writer import StoreWriter
 from symbolizer.symbolizer import Symbolizer
 
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+
+
+def interrupt_on_signals() -> None:
+    """Until there is something to keep, a signal ends the command wherever it is, by `KeyboardInterrupt`."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+
+
+def stop_on_signals(sampler: Sampler) -> None:
+    """From now on a signal ends sampling, and the open window is kept."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sampler.stop())
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as it may: it holds those of the sampled programs."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @dataclass
@@ -56,4 +82,6 @@ def store_windows(windows: Iterable[Window], writer: StoreWriter, meter: CostMet
         if unsaid:
             say(f"the store takes windows again; {unsaid} were dropped")
         unsaid = 0
+    if unsaid > 1:
+        say(f"the store took no more windows; {unsaid} were dropped")
     return refused

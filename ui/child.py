@@ -17,6 +17,8 @@ from profiler.errors import BadInput, NoPermission
 from profiler.hierarchy import Hierarchy
 
 PATIENCE_S = 5
+# If we are killed, the command is too: it must not go on burning CPU that nobody records.
+_END_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 # The shell moves itself, then becomes the command: no moment of it runs outside its cgroup.
 _ENTER_AND_RUN = 'echo $$ >"$0" && exec "$@"'
 
@@ -34,7 +36,7 @@ class CgroupChild:
 
     def __enter__(self) -> CgroupChild:
         self._make_cgroup()
-        command = ["/bin/sh", "-c", _ENTER_AND_RUN, str(self.path / "cgroup.procs"), *self._arguments]
+        command = [*_END_WITH_US, "/bin/sh", "-c", _ENTER_AND_RUN, str(self.path / "cgroup.procs"), *self._arguments]
         self._process = subprocess.Popen(command, start_new_session=True)
         return self
 

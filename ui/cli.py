@@ -1,11 +1,13 @@
 """The command `coprof`: finds a command, runs it, and turns errors into one line and an exit code.
 
 Commands are loaded when they are called, so that the agent does not carry the viewer's packages in memory.
-Exit codes: 0 fine, 1 expected failure or threshold crossed, 2 usage, 3 cannot tell.
+Exit codes: 0 fine, 1 expected failure or threshold crossed, 2 usage, 3 cannot tell, 130 interrupted before there was
+anything to keep.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.metadata
 import os
@@ -27,11 +29,29 @@ COMMANDS = {
     "status": "tell how a store and its agents are",
     "check": "tell whether this machine can run coprof, and what is missing",
 }
-EXIT_FAILED, EXIT_USAGE, EXIT_CANNOT_TELL = 1, 2, 3
+EXIT_FAILED, EXIT_USAGE, EXIT_CANNOT_TELL, EXIT_INTERRUPTED = 1, 2, 3, 130
+_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 
 class _LazyGroup(click.Group):
     """A group whose commands are modules of `ui.commands` with an attribute `command`."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        _open_closed_stdout()
+        try:
+            try:
+                return super().main(*args, **extra)
+            finally:
+                sys.stdout.flush()  # or the interpreter does it on its way out, where nobody can mend what it says
+        except BrokenPipeError:  # with the last words only; see invoke
+            _discard_stdout()
+            sys.exit(0)
+        except OSError as error:
+            if error.filename is not None or error.errno not in _WRITE_ERRORS:
+                raise
+            _discard_stdout()
+            say(f"the answer cannot be written to standard output: {error.strerror}; name another place for it")
+            sys.exit(EXIT_FAILED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -58,8 +78,21 @@ class _LazyGroup(click.Group):
             ctx.exit(EXIT_USAGE if isinstance(error, BadInput) else EXIT_FAILED)
         except BrokenPipeError:
             # Whoever read our output has gone (head, less); nothing is wrong, and nothing more can be printed.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_stdout()
             ctx.exit(0)
+        except KeyboardInterrupt:
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+def _open_closed_stdout() -> None:
+    """Give a process without standard output one that cannot be written: only who has something to say fails."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", opener=lambda path, _flags: os.open(path, os.O_RDONLY))  # noqa: SIM115
+
+
+def _discard_stdout() -> None:
+    """Let what is still in the buffer go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(message: str) -> str:

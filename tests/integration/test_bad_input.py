@@ -156,7 +156,76 @@ def test_windows_that_a_full_disk_refuses(machine, tmp_path):
     place.mkdir()
     under = mounted("-t", "tmpfs", "-o", "size=4k", "none", place)
     record = ("record", "--duration", 1, "-o", tmp_path / "store", "--windows", place)
-    require_one_line(machine.coprof(*record, under=under), FAILED, place, "No space left on device", "free space")
+    answer = machine.coprof(*record, under=under)
+    answer.stderr = machine.without_losses(answer.stderr)
+    said = "raw window not saved, recording goes on"
+    require_one_line(answer, FAILED, said, place, "No space left on device", "free space")
+    assert list((tmp_path / "store").glob("l0/*/nodes/*.parquet"))
+
+
+def _a_file_named_old(folder):
+    _make_store(folder / "coprof.store")
+    (folder / "coprof.store.old").write_text("text")
+
+
+def _another_folder_named_old(folder):
+    _make_store(folder / "coprof.store")
+    (folder / "coprof.store.old").mkdir()
+    (folder / "coprof.store.old/thesis.tex").touch()
+
+
+def _something_else(folder):
+    (folder / "coprof.store").mkdir()
+    (folder / "coprof.store/thesis.tex").touch()
+
+
+def _make_store(path):
+    path.mkdir()
+    (path / "FORMAT.json").write_text('{"version": 1}')
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (_a_file_named_old, "Not a directory; name another store with -o"),
+        (_another_folder_named_old, "Directory not empty; name another store with -o"),
+        (_something_else, "not empty and not a coprof store"),
+    ],
+)
+def test_a_default_recording_that_has_no_place(machine, tmp_path, make, said):
+    make(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    require_one_line(machine.coprof("record", "--duration", 1, cwd=tmp_path), FAILED, "coprof.store", said)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--format", "json"), ("flame",)])
+@pytest.mark.parametrize(
+    ("redirection", "said"), [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")]
+)
+def test_a_standard_output_that_takes_nothing(machine, recording, arguments, redirection, said):
+    under = ("sh", "-c", f'exec "$@" {redirection}', "sh")
+    answer = machine.coprof(*arguments, "--store", recording, under=under)
+    answer.stderr = machine.without_losses(answer.stderr)
+    require_one_line(answer, FAILED, "standard output", said)
+
+
+def test_an_agent_that_may_open_few_files(machine, tmp_path, config):
+    under = ("prlimit", "--nofile=40:40")
+    agent = machine.start(
+        *under,
+        shutil.which("coprof", path=Path(sys.executable).parent),
+        "agent",
+        "--config",
+        config,
+        "--store",
+        tmp_path / "store",
+        stderr=-1,
+    )
+    machine.wait_until(lambda: len(list(tmp_path.glob("store/l0/*/nodes/*.parquet"))) >= 3, "three windows")
+    agent.terminate()
+    assert "Traceback" not in agent.communicate(timeout=20)[1]
+    assert agent.returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import re
+import shutil
 import signal
 import time
 from itertools import pairwise
@@ -93,6 +95,60 @@ def test_the_default_recording_and_the_one_before(machine, programs, tmp_path):
     assert answer.returncode == 0
     assert "grind" in answer.stdout
     assert "reading the recording coprof.store" in answer.stderr
+
+
+def test_a_recording_beside_another_is_refused(machine, tmp_path):
+    first = machine.start_coprof("record", "--duration", 60, cwd=tmp_path)
+    machine.wait_until(lambda: list(tmp_path.glob("coprof.store/l0/*/_writer.lock")), "the recording")
+    second = machine.coprof("record", "--duration", 1, cwd=tmp_path)
+    assert second.returncode == 1
+    assert second.stderr == "coprof: another recording writes to coprof.store: name another store with -o\n"
+    first.terminate()
+    first.communicate(timeout=20)
+    assert first.returncode == 0
+    assert windows_of(tmp_path / "coprof.store")
+    assert not (tmp_path / "coprof.store.old").exists()
+
+
+def test_a_killed_recording_takes_its_command_along(machine, programs, tmp_path):
+    recording = machine.start_coprof("record", "-o", tmp_path / "store", "--", programs["spin"])
+    machine.wait_until(lambda: str(programs["spin"]) in commands_of(machine), "the command to run")
+    recording.kill()
+    machine.wait_until(lambda: not machine.pids(), "the command to end", timeout_s=2)
+
+
+@pytest.mark.parametrize(("command", "option", "code"), [("agent", "--store", 0), ("record", "-o", 130)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_sampling_ends_it_quietly(machine, tmp_path, command, option, code, number):
+    (tmp_path / "tmp").mkdir()
+    machine.environment["TMPDIR"] = str(tmp_path / "tmp")
+    ended = machine.start_coprof(
+        command, option, tmp_path / "store", *(["--duration", 5] if command == "record" else [])
+    )
+    machine.wait_until(lambda: list(tmp_path.glob("tmp/coprof-btf-*/include/vmlinux_btf.h")), "the compiler")
+    time.sleep(0.3)
+    for pid in machine.pids():
+        if number == signal.SIGINT and os.getpgid(pid) == ended.pid:  # as Ctrl-C does
+            os.kill(pid, number)
+    if number != signal.SIGINT:
+        ended.send_signal(number)
+    assert ended.communicate(timeout=5) == ("", "")
+    assert ended.returncode == code
+    assert not list((tmp_path / "tmp").iterdir())
+    assert not machine.pids()
+    assert (tmp_path / "store").exists() == (command == "agent")
+
+
+def test_an_agent_whose_store_is_removed_makes_it_again(machine, tmp_path, config):
+    store = tmp_path / "store"
+    agent = machine.start_coprof("agent", "--config", config, "--store", store)
+    machine.wait_until(lambda: store.exists() and count_windows(store), "a window")
+    shutil.rmtree(store, ignore_errors=True)
+    machine.wait_until(lambda: store.exists() and count_windows(store) >= 2, "two windows after that")
+    agent.terminate()
+    agent.communicate(timeout=20)
+    assert agent.returncode == 0
+    assert machine.coprof("status", "--store", store).returncode == 0
 
 
 def test_a_recording_that_cannot_begin_leaves_the_one_before(machine, programs, tmp_path):

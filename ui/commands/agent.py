@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import signal
 from pathlib import Path
 
 import click
@@ -12,7 +11,8 @@ from profiler.sampler import Sampler, SamplerSettings
 from profiler.workloads import load_rules
 from storage.store import Store
 from storage.writer import StoreWriter
-from ui.agent import CostMeter, store_windows
+from ui.agent import CostMeter, interrupt_on_signals, raise_file_limit, stop_on_signals, store_windows
+from ui.cli import EXIT_FAILED
 from ui.config import AgentConfig, Config
 from ui.messages import say
 from ui.options import config_option, store_option, written_store
@@ -23,18 +23,31 @@ from ui.options import config_option, store_option, written_store
 @store_option
 @click.option("--hz", type=click.IntRange(1, 999), help="Samples a second on each CPU.")
 @click.option("--event", type=click.Choice(["auto", "cycles", "cpu-clock"]), help="What ticks.")
-def command(config: Config, store_path: Path | None, hz: int | None, event: str | None) -> None:
+@click.pass_context
+def command(ctx: click.Context, config: Config, store_path: Path | None, hz: int | None, event: str | None) -> None:
     """Profile this machine into a store."""
+    interrupt_on_signals()
+    raise_file_limit()
+    try:
+        is_stored = _profile(config, store_path, hz, event)
+    except KeyboardInterrupt:  # told to stop before sampling began
+        return
+    if not is_stored:
+        ctx.exit(EXIT_FAILED)
+
+
+def _profile(config: Config, store_path: Path | None, hz: int | None, event: str | None) -> bool:
+    """Profile until told to stop; False when the store took no windows at the end."""
     sampler = Sampler(sampler_settings(config.agent, hz, event), load_rules(rules_file(config.agent)))
     store = Store.open(written_store(config, store_path), create=True)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: sampler.stop())
     with StoreWriter(store, sampler.node.name) as writer, sampler:
+        stop_on_signals(sampler)
         for name in writer.moved_segments:
             say(f"damaged segment moved aside: {name}")
         node = sampler.node
         say(f"sampling {node.name} at {node.sample_hz} Hz on {node.sample_event} into {store.root}")
         store_windows(sampler, writer, CostMeter(sampler.bpf_bytes), say)
+        return not writer.is_refusing
 
 
 def sampler_settings(agent: AgentConfig, hz: int | None, event: str | None) -> SamplerSettings:

@@ -7,11 +7,11 @@ shows as a workload of its own.
 from __future__ import annotations
 
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -19,14 +19,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from analysis.overview import Overview, read_overview
-from profiler.errors import BadInput
+from profiler.errors import BadInput, StoreUnavailable
 from profiler.sampler import Sampler
 from profiler.saved_windows import FILE_SUFFIX, save
 from profiler.window import Window
 from profiler.workloads import load_rules
-from storage.store import Store
-from storage.writer import StoreWriter
-from ui.agent import CostMeter, store_windows
+from storage.store import Store, has_format
+from storage.writer import StoreWriter, is_written
+from ui.agent import CostMeter, interrupt_on_signals, stop_on_signals, store_windows
 from ui.child import CgroupChild
 from ui.cli import EXIT_FAILED
 from ui.commands.agent import rules_file, sampler_settings
@@ -63,28 +63,29 @@ def command(
     duration_s = None if duration is None else _seconds(duration)
     if duration_s is None and not arguments:
         raise BadInput("how long to record is not said; give --duration, or a command after --")
+    interrupt_on_signals()
     sampler = Sampler(sampler_settings(config.agent, hz, event), load_rules(rules_file(config.agent)))
     child = CgroupChild(arguments, sampler.hierarchy) if arguments else None
     if windows_path:
         _make_folder(windows_path)
-    store = Store.open(store_path, create=True) if store_path else None
+    raw = RawWindows(windows_path)
     started_ns = time.time_ns()
     with ExitStack() as stack:
         stack.enter_context(sampler)
-        # Only now: when this machine refuses to be sampled, the default recording of before stays where it is.
-        store = store or Store.open(_fresh_recording(), create=True)
+        stop_on_signals(sampler)
+        # Only now: when sampling cannot begin, or we are interrupted before, there is no store, and the default
+        # recording of before stays where it is.
+        store = Store.open(store_path or _fresh_recording(), create=True)
         writer = stack.enter_context(StoreWriter(store, sampler.node.name))
         if child:
             stack.enter_context(child)
-        _stop_when_over(sampler, duration_s, child)
-        windows = _shown_progress(sampler, duration_s)
-        if windows_path:
-            windows = _saved(windows, windows_path)
+        stack.enter_context(_stopped_when_over(sampler, duration_s, child))
+        windows = raw.kept(_shown_progress(sampler, duration_s))
         refused = store_windows(windows, writer, CostMeter(sampler.bpf_bytes), say)
     if child:
         say(f"{child.outcome()}")
     _summarise(read_overview(store, started_ns, time.time_ns()), store, is_default=store_path is None)
-    if refused:
+    if refused or raw.unsaved:
         ctx.exit(EXIT_FAILED)
 
 
@@ -97,23 +98,35 @@ def _seconds(text: str) -> float:
 
 def _fresh_recording() -> Path:
     """The default recording's path; an older recording there becomes `.old`, as perf does."""
-    if RECORDING.exists():
-        old = RECORDING.with_name(RECORDING.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
+    old = RECORDING.with_name(RECORDING.name + ".old")
+    try:
+        if not has_format(RECORDING):  # nothing there, or nothing of ours: opening it says so
+            return RECORDING
+        if is_written(RECORDING) or is_written(old):
+            raise StoreUnavailable(f"another recording writes to {RECORDING}: name another store with -o")
+        if has_format(old):
+            shutil.rmtree(old)
         RECORDING.rename(old)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the recording {RECORDING} of before cannot become {old}: {error.strerror}; name another store with -o"
+        ) from None
     return RECORDING
 
 
-def _stop_when_over(sampler: Sampler, duration_s: float | None, child: CgroupChild | None) -> None:
-    """Stop the sampler on a signal, after the duration, or when the child has ended: whichever comes first."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: sampler.stop())
-    if duration_s is not None:
-        timer = threading.Timer(duration_s, sampler.stop)
-        timer.daemon = True
-        timer.start()
+@contextmanager
+def _stopped_when_over(sampler: Sampler, duration_s: float | None, child: CgroupChild | None) -> Iterator[None]:
+    """Stop the sampler after the duration or when the child has ended, whichever comes first."""
+    timer = threading.Timer(threading.TIMEOUT_MAX if duration_s is None else duration_s, sampler.stop)
+    timer.daemon = True
+    timer.start()
     if child is not None:
         threading.Thread(target=_stop_after, args=(child, sampler), daemon=True).start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def _stop_after(child: CgroupChild, sampler: Sampler) -> None:
@@ -131,19 +144,23 @@ def _shown_progress(sampler: Sampler, duration_s: float | None) -> Iterator[Wind
     samples = 0
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=duration_s, samples=0)
-        ticker = threading.Thread(target=_tick, args=(progress,), daemon=True)
+        is_over = threading.Event()
+        ticker = threading.Thread(target=_tick, args=(progress, is_over), daemon=True)
         ticker.start()
-        for window in sampler:
-            samples += len(window.samples)
-            progress.update(task, samples=samples)
-            yield window
+        try:
+            for window in sampler:
+                samples += len(window.samples)
+                progress.update(task, samples=samples)
+                yield window
+        finally:
+            is_over.set()
+            ticker.join()
 
 
-def _tick(progress: Progress) -> None:
+def _tick(progress: Progress, is_over: threading.Event) -> None:
     started_s = time.monotonic()
-    while not progress.finished and progress.live.is_started:
+    while not is_over.wait(0.2):
         progress.update(progress.task_ids[0], completed=time.monotonic() - started_s)
-        time.sleep(0.2)
 
 
 def _make_folder(folder: Path) -> None:
@@ -153,11 +170,29 @@ def _make_folder(folder: Path) -> None:
         raise BadInput(f"{folder} cannot be made: {error.strerror}; choose another with --windows") from None
 
 
-def _saved(windows: Iterator[Window], folder: Path) -> Iterator[Window]:
-    """Save every window on its way, under names that sort by time."""
-    for window in windows:
-        save(window, folder / f"{window.start_ns}{FILE_SUFFIX}")
-        yield window
+@dataclass
+class RawWindows:
+    """A folder of raw windows under names that sort by time; None keeps none. One that cannot be saved is counted."""
+
+    folder: Path | None
+    unsaved: int = 0
+
+    def kept(self, windows: Iterator[Window]) -> Iterator[Window]:
+        """Pass windows on, and save each after it was used: the store comes first."""
+        for window in windows:
+            yield window
+            if self.folder:
+                self._save(window, self.folder / f"{window.start_ns}{FILE_SUFFIX}")
+        if self.unsaved > 1:
+            say(f"{self.unsaved} raw windows were not saved")
+
+    def _save(self, window: Window, path: Path) -> None:
+        try:
+            save(window, path)
+        except StoreUnavailable as error:
+            if not self.unsaved:
+                say(f"raw window not saved, recording goes on: {error}")
+            self.unsaved += 1
 
 
 def _summarise(overview: Overview, store: Store, is_default: bool) -> None:
@@ -175,5 +210,8 @@ def _summarise(overview: Overview, store: Store, is_default: bool) -> None:
     print_rows(rows, "table", right=("cpu_s", "share", "samples"))
     for line in describe_losses(overview.counters, overview.bad_segments):
         say(f"lost: {line}")
+    if not overview.counters["samples"]:
+        click.echo(f"no samples in {store.root}")
+        return
     where = "" if is_default else f" --store {store.root}"
     click.echo(f"\n{overview.counters['samples']:,} samples in {store.root}; see them: coprof flame{where}")

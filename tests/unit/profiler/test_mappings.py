@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -319,6 +320,20 @@ def test_files_held_open_are_bounded_and_closed_ones_lose_the_name_of_their_desc
         assert not is_open or Path(build.sources[0]).samefile(file)
     held = {path for path in open_files().values() if "/files/lib" in path}
     assert held == {str(file) for file in files[4:]}
+
+
+def test_without_descriptors_a_process_stays_unread(proc, table, make_file):
+    key = proc.start(10, area(0, "/app", make_file()))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        table.note(key)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert table.of(key) is None
+    table.forget_unread()
+    table.note(key)
+    assert table.of(key) is not None
 
 
 def test_files_that_are_mapped_again_stay_open_longest(proc, table, make_file, monkeypatch):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from sample_windows import CALLS, START_NS, WINDOW_NS, make_symbolised
 from profiler.errors import BadInput, StoreUnavailable
 from storage.rows import AgentCost
 from storage.store import NS_PER_HOUR, Store
-from storage.writer import StoreWriter
+from storage.writer import StoreWriter, is_written
 
 COST = AgentCost(1, 2, 3)
 
@@ -164,6 +165,36 @@ def test_a_second_writer_of_a_node_is_refused_until_the_first_closes(store):
             StoreWriter(store, "node-a")
         StoreWriter(store, "node-b").close()
     StoreWriter(store, "node-a").close()
+
+
+@pytest.mark.parametrize("removed", [".", "l0", "l0/node-a", "l0/node-a/nodes"])
+def test_a_store_that_is_removed_under_its_writer_is_made_again(store, writer, removed):
+    writer.append(make_symbolised(), COST)
+    definitions = rows(store, "frames")
+    shutil.rmtree(store.root / removed)
+    writer.append(make_symbolised(START_NS + WINDOW_NS), COST)
+    assert not writer.is_refusing
+    assert len(Store.open(store.root).window_segments("node-a")) == 1
+    assert rows(store, "frames")[-len(definitions) :] == definitions
+    with pytest.raises(StoreUnavailable, match="another coprof agent writes"):
+        StoreWriter(store, "node-a")
+
+
+def test_a_removed_store_that_another_took_is_refused_until_it_goes(store, writer):
+    shutil.rmtree(store.root)
+    with StoreWriter(store, "node-a"):
+        with pytest.raises(StoreUnavailable, match="another coprof agent writes"):
+            writer.append(make_symbolised(), COST)
+        assert writer.is_refusing
+    writer.append(make_symbolised(), COST)
+    assert not writer.is_refusing
+
+
+def test_a_store_is_written_as_long_as_its_writer_lives(store):
+    assert not is_written(store.root)
+    with StoreWriter(store, "node-a"):
+        assert is_written(store.root)
+    assert not is_written(store.root)
 
 
 def test_a_store_that_cannot_be_written_is_refused(store):
