@@ -29,7 +29,9 @@ _WANTED_PREFIXES = ("bpf_", "btf_ptr", "__sk_buff", "xdp_", "sk_msg_md")
 # What our programs read. Their offsets go into the tree as macros, for the C to assert what the dump gave: libbpf 1.1
 # pads some cacheline-aligned structs wrongly (cfs_rq.rq of 6.18 comes out at 328, and is at 312).
 READ_MEMBERS = {
-    "task_struct": ("cgroups", "group_leader", "start_boottime", "self_exec_id"),
+    "task_struct": ("cgroups", "group_leader", "start_boottime", "self_exec_id", "throttled"),
+    "cfs_rq": ("rq", "throttled_clock_self", "throttled_clock_self_time"),
+    "rq": ("clock", "prev_steal_time_rq"),
     "css_set": ("subsys", "dfl_cgrp"),
     "cgroup_subsys_state": ("cgroup",),
     "cgroup": ("kn", "root"),

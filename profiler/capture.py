@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from profiler import layout
+from profiler.accounting import Accounts
 from profiler.cgroups import CgroupTable
 from profiler.mappings import MappingTable, ProcessKey
 from profiler.rings import Batch
+from profiler.waits import delay_rows, group_cgroups, interference_rows
 from profiler.window import MAPPING, PROCESS, SAMPLE, Build, Node, Stacks, UserEnd, Window
 
 _PROCESS_FIELDS = ["tgid", "exec_id", "process_start_ns"]
@@ -27,6 +29,7 @@ def close_window(
     cgroup_table: CgroupTable,
     mapping_table: MappingTable,
     counters: Mapping[str, int],
+    accounts: Accounts | None = None,
 ) -> Window:
     """Build the window of `samples` (`coprof_sample`, `ts_ns` as Unix time) drained between the two times of `span_ns`.
 
@@ -35,14 +38,19 @@ def close_window(
     """
     samples = samples[np.argsort(samples["ts_ns"], kind="stable")]
     ts_ns = samples["ts_ns"].astype(np.int64)
-    lives = cgroup_table.lives(samples["cgroup_id"], ts_ns)
+    account_ids = np.zeros(0, np.uint64) if accounts is None else accounts.cgroup_ids
+    is_cgroup = account_ids != 0
+    lives = cgroup_table.lives(
+        np.concatenate([samples["cgroup_id"], account_ids[is_cgroup]]),
+        np.concatenate([ts_ns, np.full(is_cgroup.sum(), span_ns[1])]),
+    )
     keys, process = np.unique(samples[_PROCESS_FIELDS], return_inverse=True)
     processes = _process_rows(keys)
     stacks, stack = _select_stacks(batches, samples["stack_id"], process)
     mappings, builds, unread = _select_mappings(mapping_table, processes, stacks)
     rows = np.zeros(len(samples), dtype=SAMPLE)
     rows["ts_ns"], rows["weight_ns"] = ts_ns, 1_000_000_000 // node.sample_hz
-    rows["cgroup"], rows["process"], rows["stack"] = lives.rows, process, stack
+    rows["cgroup"], rows["process"], rows["stack"] = lives.rows[: len(rows)], process, stack
     rows["tid"], rows["cpu"], rows["comm"] = samples["tid"], samples["cpu"], samples["comm"]
     is_late = (samples["stack_id"] != 0) & (stacks.user_end[stack] == UserEnd.LOST)
     totals = {
@@ -52,6 +60,18 @@ def close_window(
         "unnamed_cgroups": lives.unnamed,
         "unread_mappings": unread,
     }
+    cgroups, waits = lives.cgroups, {}
+    if accounts is not None:
+        groups = group_cgroups(node)
+        slot_rows = np.full(len(account_ids), -1, np.int32)
+        slot_rows[is_cgroup] = lives.rows[len(rows) :]
+        slot_rows[list(groups)] = len(cgroups) + np.arange(len(groups))
+        cgroups += tuple(groups.values())
+        waits = {
+            "delays": delay_rows(accounts, slot_rows),
+            "interference": interference_rows(accounts, slot_rows),
+        }
+        totals |= accounts.counters
     return Window(
         start_ns=span_ns[0],
         end_ns=span_ns[1],
@@ -61,8 +81,9 @@ def close_window(
         processes=processes,
         mappings=mappings,
         builds=builds,
-        cgroups=lives.cgroups,
+        cgroups=cgroups,
         counters={name: count for name, count in totals.items() if count},
+        **waits,
     )
 
 

@@ -112,6 +112,9 @@ def _compile(request: Mapping[str, object], tree: str) -> dict[str, int]:
         if answer:
             return dict(zip(json.loads(answer), fds, strict=True))
         messages.seek(0)
+        if os.environ.get("COPROF_DEBUG"):
+            print(messages.read().decode()[-3500:])
+            messages.seek(0)
         raise _compile_error(str(request["source"]), messages.read().decode(errors="replace"))
 
 

@@ -15,7 +15,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -23,9 +23,11 @@ import numpy as np
 import numpy.typing as npt
 
 from profiler import layout
+from profiler.accounting import Accounts, SchedAccounting, load_accounting
 from profiler.capture import close_window, process_keys, uncovered_processes
-from profiler.cgroups import CGROUP_EVENT, CgroupTable
+from profiler.cgroups import CGROUP_EVENT, CgroupAction, CgroupTable
 from profiler.cpu_time import read_busy_ns
+from profiler.errors import KernelFeatureMissing
 from profiler.hierarchy import Hierarchy, detect_hierarchy
 from profiler.loader import Loaded, load, possible_cpus, require_bpf
 from profiler.mappings import MappingTable
@@ -111,6 +113,10 @@ class Sampler:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self._perf_events: dict[int, int] = {}  # CPU -> descriptor
+        self._accounting: SchedAccounting | None = None
+        self._accounting_bytes: Callable[[], int] = int
+        self._gone_cgroups: list[npt.NDArray[np.uint64]] = []  # whose slots are to be taken back
+        self.without_accounting = ""  # why waits are not accounted for
         self._resources = contextlib.ExitStack()
 
     def __enter__(self) -> Sampler:
@@ -127,6 +133,7 @@ class Sampler:
                 link = attach_raw_tracepoint(f"cgroup_{event}", self._cgroup_events.programs[f"on_cgroup_{event}"])
                 undo.callback(os.close, link)
             self._cgroups.scan()
+            self._start_accounting(undo)
             undo.callback(self._detach)
             self._follow_cpus()
             self._resources = undo.pop_all()
@@ -137,6 +144,19 @@ class Sampler:
         self.stop()
         self._thread.join()
         self._resources.close()
+
+    def _start_accounting(self, undo: contextlib.ExitStack) -> None:
+        """Account for waits too; a kernel that cannot is said so and sampled all the same."""
+        try:
+            loaded = load_accounting()
+        except KernelFeatureMissing as error:
+            self.without_accounting = str(error)
+            return
+        undo.callback(loaded.close)
+        self._accounting = SchedAccounting(loaded, possible_cpus())
+        self._accounting_bytes = loaded.bpf_bytes
+        for link in self._accounting.attach():
+            undo.callback(os.close, link)
 
     def stop(self) -> None:
         """End sampling soon; may be called from a signal handler or another thread."""
@@ -153,7 +173,7 @@ class Sampler:
 
     def bpf_bytes(self) -> int:
         """Kernel memory of all maps and programs, as the kernel accounts it."""
-        return self._sampling.bpf_bytes() + self._cgroup_events.bpf_bytes()
+        return self._sampling.bpf_bytes() + self._cgroup_events.bpf_bytes() + self._accounting_bytes()
 
     def _run(self) -> None:
         try:
@@ -176,6 +196,7 @@ class Sampler:
                 due_s = now_s
             due_s += LOOK_INTERVAL_S
             looks += 1
+            self._look_after_accounting()
             now_ns = time.time_ns()  # before the drain, which so brings every sample taken until then
             if looks >= looks_a_drain or now_ns >= window.end_ns or self._has_news():
                 self._drain_into(window)
@@ -189,9 +210,30 @@ class Sampler:
         """Tell whether there is what should not wait: it is read elsewhere while it lives, or its ring is short."""
         return self._rings.has_new_process() or self._cgroup_ring.has_events()
 
+    def _look_after_accounting(self) -> None:
+        """Take what has little room in the kernel, and tell it the service classes of cgroups that are new to it."""
+        if self._accounting is None:
+            return
+        self._accounting.drain()
+        slots = self._accounting.new_slots()
+        if len(slots):
+            ids = self._accounting.cgroup_ids(slots)
+            lives = self._cgroups.lives(ids, np.full(len(ids), time.time_ns()))
+            self._accounting.set_classes(slots, [lives.cgroups[row].service_class for row in lives.rows])
+
+    def _take_accounts(self) -> Accounts | None:
+        if self._accounting is None:
+            return None
+        accounts = self._accounting.take()
+        self._accounting.forget(np.concatenate(self._gone_cgroups or [np.zeros(0, np.uint64)]))
+        self._gone_cgroups = []
+        return accounts
+
     def _drain_into(self, window: _OpenWindow) -> None:
         batch = self._rings.drain()
-        self._cgroups.observe(_unix_events(self._cgroup_ring.drain(), window.unix_offset_ns))
+        events = _unix_events(self._cgroup_ring.drain(), window.unix_offset_ns)
+        self._cgroups.observe(events)
+        self._gone_cgroups.append(events["kernel_id"][events["action"] == CgroupAction.REMOVED])
         for key in process_keys(batch.samples):
             self._mappings.note(key)
         batch.samples["ts_ns"] += np.uint64(window.unix_offset_ns)
@@ -231,9 +273,9 @@ class Sampler:
         self._dropped_windows = 0
         batches = window.earlier + window.batches
         span_ns = (window.start_ns, end_ns)
-        self._put(
-            close_window(span_ns, self.node, samples[is_inside], batches, self._cgroups, self._mappings, counters)
-        )
+        tables = (self._cgroups, self._mappings)
+        accounts = self._take_accounts()
+        self._put(close_window(span_ns, self.node, samples[is_inside], batches, *tables, counters, accounts))
         self._mappings.forget_unread()
         self._follow_cpus()
         return following

@@ -21,13 +21,19 @@ import numpy as np
 import numpy.typing as npt
 
 from profiler.errors import BadInput, CorruptData, StoreUnavailable
-from profiler.window import MAPPING, PROCESS, SAMPLE, Build, Cgroup, Node, Stacks, Window
+from profiler.window import DELAY, INTERFERENCE, MAPPING, PROCESS, SAMPLE, Build, Cgroup, Node, Stacks, Window
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: with delays and interference
 FILE_SUFFIX = ".window.npz"
 
 _STACK_ARRAYS = ("offsets", "addresses", "kernel_depth", "process", "user_end")
-_WINDOW_ARRAYS = {"samples": SAMPLE, "processes": PROCESS, "mappings": MAPPING}
+_WINDOW_ARRAYS = {
+    "samples": SAMPLE,
+    "processes": PROCESS,
+    "mappings": MAPPING,
+    "delays": DELAY,
+    "interference": INTERFERENCE,
+}
 # What reading bytes that are no window may raise. zipfile calls a flipped flag an unknown compression method, version
 # or password (RuntimeError, NotImplementedError).
 _DAMAGE = (

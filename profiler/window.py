@@ -56,6 +56,48 @@ MAPPING = np.dtype(
 )
 
 
+# Why a runnable task waited. The first three are neighbours, apart by their service class.
+CAUSES = ("online", "offline", "system", "self", "throttled", "kernel", "irq", "steal", "idle")
+NEIGHBOURS = CAUSES[:3]
+WAIT_KINDS = ("woken", "preempted", "new")
+WAIT_BUCKETS = 256
+
+# One row a cgroup that ran, or of which a task waited and then ran. Causes add up to the wait.
+DELAY = np.dtype(
+    [
+        ("cgroup", "<i4"),
+        ("run_ns", "<i8"),
+        ("wait_ns", "<i8"),
+        ("max_ns", "<i8"),  # longest wait of one task
+        ("cause_ns", "<i8", len(CAUSES)),
+        ("kind_count", "<i8", len(WAIT_KINDS)),  # waits, by how they began
+        ("buckets", "<i8", WAIT_BUCKETS),  # waits, by length: see `wait_bucket_bounds_ns`
+    ]
+)
+
+# One row a victim, an aggressor and a cause.
+INTERFERENCE = np.dtype(
+    [
+        ("victim", "<i4"),  # row in `Window.cgroups`
+        ("aggressor", "<i4"),  # the same; -1 where nobody ran (throttled, idle) or no task (irq, steal)
+        ("cause", "<i4"),  # row in CAUSES
+        ("delay_ns", "<i8"),
+        ("events", "<i8"),  # run slices of the aggressor while the victim waited
+        ("max_ns", "<i8"),
+    ]
+)
+
+
+def wait_bucket_bounds_ns() -> npt.NDArray[np.int64]:
+    """Return the (WAIT_BUCKETS + 1,) bounds of the histogram of waits: 8 steps an octave from 1.024 us on.
+
+    Bucket 0 is everything below; a bucket is at most 12.5 % wide. The last one has no upper bound in fact.
+    """
+    steps = np.arange(WAIT_BUCKETS)
+    octave, step = steps // 8, steps % 8
+    return np.concatenate([[0], ((8 + step) << (octave + 7))]).astype(np.int64)
+
+
 class UserEnd(IntEnum):
     """How the user part of a stack ended."""
 
@@ -145,6 +187,12 @@ LOSSES = {
     "unread_mappings": "processes gone before their mappings could be read",
     "cgroup_events_lost": "cgroup creations or removals dropped because their ring was full",
     "unnamed_cgroups": "cgroups sampled that were gone before their path could be read",
+    "lost_waits": "waits that could not be followed because a CPU's accounts were busy for too long",
+    "lost_victims": "waits not blamed on anybody because too many cgroups waited on one CPU at once",
+    "lost_pairs_ns": "delay in ns not blamed on anybody because the table of pairs was full",
+    "slots_full": "look-ups of cgroups that found no free slot and were counted together",
+    "leaked_waits": "waits that were still in a CPU's accounts when it went idle, or left them unseen",
+    "missed_waits": "switches to a task that was not seen to wait",
     "dropped_windows": "windows dropped because the store refused them or nobody took them",
 }
 COUNTERS = FACTS | LOSSES
@@ -163,6 +211,8 @@ class Window:
     mappings: npt.NDArray[np.void]  # MAPPING
     builds: tuple[Build, ...]
     cgroups: tuple[Cgroup, ...]
+    delays: npt.NDArray[np.void] = field(default_factory=lambda: np.zeros(0, DELAY))
+    interference: npt.NDArray[np.void] = field(default_factory=lambda: np.zeros(0, INTERFERENCE))
     counters: dict[str, int] = field(default_factory=dict)  # keys of COUNTERS; absent means 0
 
     @property
@@ -175,7 +225,7 @@ class Window:
 
 
 def merge(windows: Iterable[Window]) -> Window:
-    """Return one window with all samples, tables joined and counters added.
+    """Return one window with all samples, tables joined, and counters, delays and interference added.
 
     Merging commutes but for the order of table rows. Raises `BadInput` for no windows or for different nodes.
     """
@@ -211,6 +261,8 @@ def merge(windows: Iterable[Window]) -> Window:
         mappings=all_mappings[np.lexsort((all_mappings["start"], all_mappings["process"]))],
         builds=builds,
         cgroups=cgroups,
+        delays=_join_delays([part.delays for part in parts], cgroup_rows),
+        interference=_join_interference([part.interference for part in parts], cgroup_rows),
         counters={name: count for name, count in counters.items() if count},
     )
 
@@ -234,6 +286,36 @@ def _renumber(table: npt.NDArray[np.void], **columns: npt.NDArray[np.int32]) -> 
     for name, new_rows in columns.items():
         renumbered[name] = new_rows[table[name]]
     return renumbered
+
+
+def _join_delays(
+    tables: Sequence[npt.NDArray[np.void]], cgroup_rows: Sequence[npt.NDArray[np.int32]]
+) -> npt.NDArray[np.void]:
+    parts = [_renumber(table, cgroup=rows) for table, rows in zip(tables, cgroup_rows, strict=True)]
+    return _add_up(np.concatenate(parts), ["cgroup"])
+
+
+def _join_interference(
+    tables: Sequence[npt.NDArray[np.void]], cgroup_rows: Sequence[npt.NDArray[np.int32]]
+) -> npt.NDArray[np.void]:
+    # An aggressor of -1, which is nobody, stands for the last entry and stays -1.
+    parts = [
+        _renumber(table, victim=rows, aggressor=np.append(rows, np.int32(-1)))
+        for table, rows in zip(tables, cgroup_rows, strict=True)
+    ]
+    return _add_up(np.concatenate(parts), ["victim", "aggressor", "cause"])
+
+
+def _add_up(table: npt.NDArray[np.void], keys: list[str]) -> npt.NDArray[np.void]:
+    """One row for all rows of equal keys: the largest `max_ns`, the sum of every other column."""
+    distinct, group = np.unique(table[keys], return_inverse=True)
+    totals = np.zeros(len(distinct), table.dtype)
+    for name in table.dtype.names or ():
+        if name in keys:
+            totals[name] = distinct[name]
+        else:
+            (np.maximum if name == "max_ns" else np.add).at(totals[name], group, table[name])
+    return totals
 
 
 def _join_stacks(parts: Sequence[Stacks], process_rows: Sequence[npt.NDArray[np.int32]]) -> Stacks:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from profiler.window import CAUSES
 from storage.engine import Parameter, Scan
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,6 +52,26 @@ GROUP BY COALESCE(q.quality, 'missing')
 ORDER BY quality
 """
 
+_ADDED = ("count", "wait_ns", "run_ns", *(f"{cause}_ns" for cause in CAUSES))
+_DELAYS_BY_CGROUP = f"""
+SELECT d.cg AS cg, {", ".join(f"CAST(SUM(d.{name}) AS BIGINT) AS {name}" for name in _ADDED)}, MAX(d.max_ns) AS max_ns
+FROM sched_delay d
+WHERE d.ts >= ? AND d.ts < ?
+GROUP BY d.cg
+ORDER BY cg
+"""
+
+_WAIT_BUCKETS = "SELECT d.cg, d.bucket, d.bucket_count FROM sched_delay d WHERE d.ts >= ? AND d.ts < ? AND d.count > 0"
+
+_INTERFERENCE = """
+SELECT i.victim_cg AS victim_cg, i.aggressor_cg AS aggressor_cg, i.cause AS cause,
+       CAST(SUM(i.delay_ns) AS BIGINT) AS delay_ns, CAST(SUM(i.events) AS BIGINT) AS events, MAX(i.max_ns) AS max_ns
+FROM interference i
+WHERE i.ts >= ? AND i.ts < ?
+GROUP BY i.victim_cg, i.aggressor_cg, i.cause
+ORDER BY victim_cg, aggressor_cg, cause
+"""
+
 _STACKS = "SELECT t.stack_id, t.frame_ids FROM stacks t JOIN wanted w ON t.stack_id = w.id"
 _FRAMES = "SELECT t.* FROM frames t JOIN wanted w ON t.frame_id = w.id"
 _CGROUPS = "SELECT * FROM cgroups ORDER BY cg, ts"
@@ -85,6 +106,21 @@ def count_by_quality(scan: Scan, kind: str) -> dict[str, int]:
     """Count samples by how the user part of their stack ended; "missing" where the stack's row was lost."""
     rows = scan.query(_SAMPLES_BY_QUALITY, ["samples_10s", "stacks"], _range(scan, kind))
     return dict(zip(rows["quality"].to_pylist(), rows["count"].to_pylist(), strict=True))
+
+
+def sum_delays(scan: Scan) -> pa.Table:
+    """Sum waits to rows (cg, count, wait_ns, run_ns, a column a cause, max_ns), one a cgroup."""
+    return scan.query(_DELAYS_BY_CGROUP, ["sched_delay"], _range(scan))
+
+
+def read_wait_buckets(scan: Scan) -> pa.Table:
+    """The histograms of waits, sparse: rows (cg, bucket, bucket_count) of two lists of equal length."""
+    return scan.query(_WAIT_BUCKETS, ["sched_delay"], _range(scan))
+
+
+def sum_interference(scan: Scan) -> pa.Table:
+    """Sum delay to rows (victim_cg, aggressor_cg, cause, delay_ns, events, max_ns)."""
+    return scan.query(_INTERFERENCE, ["interference"], _range(scan))
 
 
 def read_stacks(scan: Scan, stack_ids: npt.NDArray[np.int64]) -> pa.Table:
@@ -139,8 +175,8 @@ def _in_range(scan: Scan, rows: pa.Table) -> pa.Table:
     return rows.filter(pa.array((ts_us >= to_us(scan.since_ns)) & (ts_us < to_us(scan.until_ns))))
 
 
-def _range(scan: Scan, kind: str) -> list[Parameter]:
-    return [*(_EPOCH + timedelta(microseconds=to_us(ns)) for ns in (scan.since_ns, scan.until_ns)), kind]
+def _range(scan: Scan, *more: Parameter) -> list[Parameter]:
+    return [*(_EPOCH + timedelta(microseconds=to_us(ns)) for ns in (scan.since_ns, scan.until_ns)), *more]
 
 
 def _ids(ids: npt.NDArray[np.int64]) -> pa.Table:

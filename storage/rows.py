@@ -14,13 +14,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from profiler.errors import CorruptData
-from profiler.window import COUNTERS, UserEnd, Window
+from profiler.window import CAUSES, COUNTERS, WAIT_KINDS, UserEnd, Window
 from storage.schema import (
     BUILDS,
     CGROUPS,
+    INTERFERENCE_TABLE,
     NODES,
     SAMPLES_10S,
     SAMPLES_RAW,
+    SCHED_DELAY,
     STACKS,
     TIMESTAMP,
     Table,
@@ -47,7 +49,7 @@ def sample_rows(symbolised: SymbolisedWindow) -> pa.Table:
     columns = {
         "ts": _timestamps(samples["ts_ns"]),
         "node": _constant(window.node.name, len(samples)),
-        "cg": _cg_keys(window),
+        "cg": _sample_cgs(window),
         "stack_id": _stack_ids(symbolised),
         "kind": _constant(KIND, len(samples)),
         "cpu": samples["cpu"],
@@ -62,7 +64,7 @@ def sample_rows(symbolised: SymbolisedWindow) -> pa.Table:
 def sample_sums(symbolised: SymbolisedWindow) -> pa.Table:
     """Samples and CPU time by cgroup and stack, as rows of `samples_10s`."""
     window = symbolised.window
-    keys = np.stack([_cg_keys(window), _stack_ids(symbolised)], axis=1)
+    keys = np.stack([_sample_cgs(window), _stack_ids(symbolised)], axis=1)
     groups, inverse = np.unique(keys, axis=0, return_inverse=True)
     value = np.zeros(len(groups), np.int64)
     np.add.at(value, inverse.reshape(-1), window.samples["weight_ns"])
@@ -76,6 +78,42 @@ def sample_sums(symbolised: SymbolisedWindow) -> pa.Table:
         "value": value,
     }
     return _sorted(SAMPLES_10S, columns)
+
+
+def delay_rows(window: Window) -> pa.Table:
+    """Waits and run time by cgroup, as rows of `sched_delay`."""
+    delays = window.delays
+    cause_ns = {f"{cause}_ns": delays["cause_ns"][:, column] for column, cause in enumerate(CAUSES)}
+    kinds = {kind: delays["kind_count"][:, column] for column, kind in enumerate(WAIT_KINDS)}
+    bucket, bucket_count = _sparse(delays["buckets"])
+    columns = {
+        "ts": _timestamps(np.full(len(delays), window.start_ns)),
+        "node": _constant(window.node.name, len(delays)),
+        "cg": _cg_keys(window)[_rows(delays["cgroup"], len(window.cgroups), "cgroup")],
+        "count": delays["kind_count"].sum(axis=1),
+        **{name: delays[name] for name in ("wait_ns", "max_ns", "run_ns")},
+        **cause_ns,
+        **kinds,
+        "bucket": bucket,
+        "bucket_count": bucket_count,
+    }
+    return _sorted(SCHED_DELAY, columns)
+
+
+def interference_rows(window: Window) -> pa.Table:
+    """Delay by victim, aggressor and cause, as rows of `interference`."""
+    pairs, known = window.interference, len(window.cgroups)
+    keys_or_none = np.append(0, _cg_keys(window))
+    causes = pa.array(CAUSES, pa.string())
+    columns = {
+        "ts": _timestamps(np.full(len(pairs), window.start_ns)),
+        "node": _constant(window.node.name, len(pairs)),
+        "victim_cg": _cg_keys(window)[_rows(pairs["victim"], known, "victim")],
+        "aggressor_cg": keys_or_none[1 + _rows(pairs["aggressor"], known, "aggressor", first=-1)],
+        "cause": causes.take(pa.array(_rows(pairs["cause"], len(CAUSES), "cause"))),
+        **{name: pairs[name] for name in ("delay_ns", "events", "max_ns")},
+    }
+    return _sorted(INTERFERENCE_TABLE, columns)
 
 
 def stack_rows(symbolised: SymbolisedWindow) -> pa.Table:
@@ -143,8 +181,20 @@ def _sorted(table: Table, columns: dict[str, Any]) -> pa.Table:
 
 
 def _cg_keys(window: Window) -> npt.NDArray[np.int64]:
-    keys = np.array([cgroup.cg for cgroup in window.cgroups], np.int64)
-    return keys[_rows(window.samples["cgroup"], len(keys), "cgroup")]
+    return np.array([cgroup.cg for cgroup in window.cgroups], np.int64)
+
+
+def _sample_cgs(window: Window) -> npt.NDArray[np.int64]:
+    return _cg_keys(window)[_rows(window.samples["cgroup"], len(window.cgroups), "cgroup")]
+
+
+def _sparse(histograms: npt.NDArray[np.int64]) -> tuple[pa.Array[Any], pa.Array[Any]]:
+    """Keep the buckets of each histogram that hold something: their numbers and their counts, as lists."""
+    row, bucket = np.nonzero(histograms)
+    ends = np.cumsum(np.bincount(row, minlength=len(histograms)))
+    offsets = pa.array(np.append(0, ends).astype(np.int32))
+    counts = pa.ListArray.from_arrays(offsets, pa.array(histograms[row, bucket]))
+    return pa.ListArray.from_arrays(offsets, pa.array(bucket.astype(np.int16))), counts
 
 
 def _stack_ids(symbolised: SymbolisedWindow) -> npt.NDArray[np.int64]:
@@ -152,9 +202,9 @@ def _stack_ids(symbolised: SymbolisedWindow) -> npt.NDArray[np.int64]:
     return ids[_rows(symbolised.window.samples["stack"], len(ids), "stack")]
 
 
-def _rows(rows: npt.NDArray[np.int32], length: int, what: str) -> npt.NDArray[np.int32]:
-    if len(rows) and (rows.min() < 0 or rows.max() >= length):
-        raise CorruptData(f"a sample names {what} {rows.min()} to {rows.max()} of {length}: the window is damaged")
+def _rows(rows: npt.NDArray[np.int32], length: int, what: str, first: int = 0) -> npt.NDArray[np.int32]:
+    if len(rows) and (rows.min() < first or rows.max() >= length):
+        raise CorruptData(f"a row names {what} {rows.min()} to {rows.max()} of {length}: the window is damaged")
     return rows
 
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from profiler.window import COUNTERS
+from profiler.window import CAUSES, COUNTERS
 from symbolizer.symbolised import FRAMES
 
+# Raised when an older reader would misread a store. New tables and new columns do not raise it: readers take tables by
+# name, and of `nodes` also the columns.
 FORMAT_VERSION = 1
 TIMESTAMP = pa.timestamp("us", "UTC")
 
@@ -88,6 +90,41 @@ FRAMES_TABLE = Table(
     ("build_id", "rel_addr", "frame_id", "inline_idx"),
 )
 
+SCHED_DELAY = Table(
+    "sched_delay",
+    _schema(
+        _WINDOW_TS,
+        _NODE,
+        _CG,
+        _column("count", pa.int64(), "waits that ended in the window: from runnable to running"),
+        _column("wait_ns", pa.int64(), "their length: the causes add up to it", "ns"),
+        *(_column(f"{cause}_ns", pa.int64(), "wait by cause: a name of `CAUSES`", "ns") for cause in CAUSES),
+        _column("max_ns", pa.int64(), "longest wait", "ns"),
+        _column("run_ns", pa.int64(), "time that tasks of the cgroup ran", "ns"),
+        _column("woken", pa.int64(), "waits that began with a wakeup"),
+        _column("preempted", pa.int64(), "waits that began with the loss of the CPU"),
+        _column("new", pa.int64(), "waits that began with a fork"),
+        _column("bucket", pa.list_(pa.int16()), "of the histogram of waits: see `wait_bucket_bounds_ns`; ascending"),
+        _column("bucket_count", pa.list_(pa.int64()), "waits in each of these buckets; the others are empty"),
+    ),
+    ("cg", "ts"),
+)
+
+INTERFERENCE_TABLE = Table(
+    "interference",
+    _schema(
+        _WINDOW_TS,
+        _NODE,
+        _column("victim_cg", pa.int64(), "cgroup whose tasks waited"),
+        _column("aggressor_cg", pa.int64(), "cgroup, or group of kernel tasks, that ran there; 0 where no task did"),
+        _column("cause", pa.string(), "a name of `CAUSES`"),
+        _column("delay_ns", pa.int64(), "time that tasks of the victim waited while it ran", "ns"),
+        _column("events", pa.int64(), "run slices of the aggressor while the victim waited"),
+        _column("max_ns", pa.int64(), "largest delay of one slice", "ns"),
+    ),
+    ("victim_cg", "ts", "aggressor_cg"),
+)
+
 BUILDS = Table(
     "builds",
     _schema(
@@ -136,7 +173,7 @@ NODES = Table(
         _column("sample_hz", pa.int64(), "samples a second and CPU", "Hz"),
         _column("sample_event", pa.string(), '"cycles" or "cpu-clock"'),
         _column("cgroup_mode", pa.string(), '"v1", "hybrid" or "v2"'),
-        *(_column(name, pa.int64(), about) for name, about in COUNTERS.items()),
+        *(_column(name, pa.int64(), about, "ns" if name.endswith("_ns") else "") for name, about in COUNTERS.items()),
         _column("agent_cpu_ns", pa.int64(), "CPU time of the agent in the window", "ns"),
         _column("agent_rss_bytes", pa.int64(), "resident memory of the agent", "bytes"),
         _column("bpf_bytes", pa.int64(), "memory of the BPF maps and programs", "bytes"),
@@ -145,4 +182,17 @@ NODES = Table(
 )
 
 # In the order of publishing: what a row refers to stands before the row, and `nodes` completes the window.
-TABLES = {table.name: table for table in (FRAMES_TABLE, STACKS, BUILDS, CGROUPS, SAMPLES_10S, SAMPLES_RAW, NODES)}
+TABLES = {
+    table.name: table
+    for table in (
+        FRAMES_TABLE,
+        STACKS,
+        BUILDS,
+        CGROUPS,
+        SAMPLES_10S,
+        SAMPLES_RAW,
+        SCHED_DELAY,
+        INTERFERENCE_TABLE,
+        NODES,
+    )
+}

@@ -114,10 +114,10 @@ def _has_footer(path: str, size_bytes: int, mtime_ns: int) -> bool:
 def _is_sound(path: str, size_bytes: int, mtime_ns: int) -> bool:
     try:
         rows = pq.ParquetFile(path, page_checksum_verification=True).read()
-    except (pa.ArrowException, OSError):
+        types = {field.name: field.type for field in rows.schema}
+    except (pa.ArrowException, OSError, UnicodeDecodeError):  # the last: a flipped bit in the name of a column
         return False
     table = TABLES[Path(path).parent.name]
-    types = {field.name: field.type for field in rows.schema}
     # A segment of an older agent may lack counters that are younger than it.
     return all(
         types.get(field.name, field.type if field.name in COUNTERS else None) == field.type for field in table.schema

@@ -4,8 +4,8 @@
     <root>/l0/<node>/<table>/<ulid>.parquet    one segment a window and table
     <root>/trash/bad/<node>/<table>/           damaged segments, moved aside by the node's writer
 
-A window is *complete* when its `nodes` segment is there, which is published last. Readers leave the samples of
-incomplete windows out. All segments of a window share a name, so that takes directory listings only.
+A window is *complete* when its `nodes` segment is there, which is published last. Readers leave the samples and
+delays of incomplete windows out. All segments of a window share a name, so that takes directory listings only.
 
 Refuses a directory that holds something else, and a store of a newer format.
 """
@@ -28,7 +28,8 @@ NS_PER_HOUR = 3_600_000_000_000
 _FORMAT_FILE = "FORMAT.json"
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 _SEGMENT_FILE = re.compile(rf"[0-7][0-9A-HJKMNP-TV-Z]{{25}}{re.escape(SUFFIX)}")
-_WINDOW_TABLES = ("samples_10s", "samples_raw")  # rows that count only with the window's `nodes` row
+# Tables whose rows count only with the window's `nodes` row.
+WINDOW_TABLES = ("samples_10s", "samples_raw", "sched_delay", "interference")
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,12 @@ class Store:
         return [path for name in nodes for path in self._node_segments(table, since_ns, until_ns, name)]
 
     def _node_segments(self, table: str, since_ns: int, until_ns: int, node: str) -> Iterator[Path]:
-        is_definition = table not in (*_WINDOW_TABLES, "nodes")
+        is_definition = table not in (*WINDOW_TABLES, "nodes")
         first = since_ns // NS_PER_HOUR * NS_PER_HOUR if is_definition else since_ns
         low, high = name_bound(first), name_bound(until_ns - 1) + "~"  # "~" sorts above every character of a ULID
         folder = self.node_folder(node)
         # Listed before the samples: whatever is named here has all its other segments already.
-        complete = {path.name for path in _segments(folder / "nodes")} if table in _WINDOW_TABLES else None
+        complete = {path.name for path in _segments(folder / "nodes")} if table in WINDOW_TABLES else None
         for path in _segments(folder / table):
             if low <= path.name < high and (complete is None or path.name in complete):
                 yield path

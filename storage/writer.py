@@ -1,8 +1,8 @@
 """Symbolised windows to published segments of one node, all of a window or nothing.
 
-The tables of a window are published in the order of `schema.TABLES`: definitions, samples, and `nodes` last, after
-the folders of the others are synced. The `nodes` row is what makes a window count, so a crash at any point leaves
-either a complete window or one that no reader takes.
+The tables of a window are published in the order of `schema.TABLES`: definitions, samples, delays, and `nodes` last,
+after the folders of the others are synced. The `nodes` row is what makes a window count, so a crash at any point
+leaves either a complete window or one that no reader takes.
 
 Definitions (frames, stacks, builds, cgroups) are written once per UTC hour of the window start, so that an hour can
 be compacted alone. What was written is remembered only after the window was published; after a restart, and for a
@@ -30,7 +30,17 @@ import pyarrow.compute as pc
 
 from profiler.errors import BadInput, StoreUnavailable
 from profiler.window import Window
-from storage.rows import AgentCost, build_rows, cgroup_rows, node_row, sample_rows, sample_sums, stack_rows
+from storage.rows import (
+    AgentCost,
+    build_rows,
+    cgroup_rows,
+    delay_rows,
+    interference_rows,
+    node_row,
+    sample_rows,
+    sample_sums,
+    stack_rows,
+)
 from storage.schema import FRAMES_TABLE, TABLES
 from storage.segment import (
     SUFFIX,
@@ -40,7 +50,7 @@ from storage.segment import (
     temporary_path,
     write_segment,
 )
-from storage.store import NS_PER_HOUR, Store
+from storage.store import NS_PER_HOUR, WINDOW_TABLES, Store
 from symbolizer.symbolised import SymbolisedWindow
 
 Keys = npt.NDArray[np.int64]
@@ -174,7 +184,7 @@ class StoreWriter:
         bad = []
         for table in TABLES:
             for path in (self._folder / table).glob(f"*{SUFFIX}"):
-                is_orphan = table.startswith("samples_") and path.name not in complete
+                is_orphan = table in WINDOW_TABLES and path.name not in complete
                 if is_orphan or (path.name >= checked_from and not is_sound(path)):
                     bad.append(path)
         return tuple(self._move_to_trash(path) for path in sorted(bad))
@@ -197,6 +207,8 @@ def _window_tables(symbolised: SymbolisedWindow, cost: AgentCost) -> dict[str, p
         "cgroups": cgroup_rows(window),
         "samples_10s": sample_sums(symbolised),
         "samples_raw": sample_rows(symbolised),
+        "sched_delay": delay_rows(window),
+        "interference": interference_rows(window),
         "nodes": node_row(window, cost),
     }
 

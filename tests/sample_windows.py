@@ -1,12 +1,28 @@
 """Small windows with known contents, equal in every run, for the tests of every package."""
 
 import hashlib
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 
-from profiler.window import MAPPING, PROCESS, SAMPLE, Build, Cgroup, Node, Stacks, UserEnd, Window
+from profiler.window import (
+    CAUSES,
+    DELAY,
+    INTERFERENCE,
+    MAPPING,
+    PROCESS,
+    SAMPLE,
+    WAIT_BUCKETS,
+    Build,
+    Cgroup,
+    Node,
+    Stacks,
+    UserEnd,
+    Window,
+    wait_bucket_bounds_ns,
+)
 from symbolizer.symbolised import FRAMES, SymbolisedWindow
 
 NS_PER_S = 1_000_000_000
@@ -23,6 +39,16 @@ CALLS = (
     ("batch", ("user/squash/main", "user/squash/outer+inner", "user/squash/"), 7),
     ("kthreads", ("kernel/kernel/kthread", "kernel/[xfs]/xfs_log"), 2),
 )
+# Who waited in a window for whom and why: (victim, aggressor or None, cause, waits in ns). Here a wait has one cause.
+WAITS = (
+    ("web", "batch", "offline", (2_000_000,) * 30 + (9_000_000,)),
+    ("web", "kthreads", "system", (40_000,) * 9),
+    ("web", "web", "self", (300_000,) * 20),
+    ("web", None, "throttled", (50_000_000,)),
+    ("web", None, "idle", (5_000,) * 39),
+    ("batch", "web", "online", (1_000_000,) * 8),
+)
+RUN_NS = {"web": 180_000_000, "batch": 140_000_000, "kthreads": 40_000_000}
 SERVICE_CLASS = {"web": "online", "batch": "offline", "kthreads": "system"}
 
 
@@ -77,6 +103,36 @@ def make_window(start_ns=START_NS, calls=CALLS, node="node-a", counters=None, en
     )
 
 
+def with_waits(window, waits=WAITS, run_ns=None):
+    """The window with the accounts of `waits`, and a cgroup for everybody in them; one wait in 4 is a preemption."""
+    run_ns = RUN_NS if run_ns is None else run_ns
+    named = [name for victim, aggressor, *_ in waits for name in (victim, aggressor) if name] + list(run_ns)
+    known = {cgroup.workload: cgroup for cgroup in window.cgroups}
+    added = [make_cgroup(name, window.node.name) for name in dict.fromkeys(named) if name not in known]
+    cgroups = (*window.cgroups, *added)
+    row = {cgroup.workload: number for number, cgroup in enumerate(cgroups)}
+    delays = np.zeros(len(cgroups), DELAY)
+    delays["cgroup"] = np.arange(len(cgroups))
+    for name, ns in run_ns.items():
+        delays["run_ns"][row[name]] = ns
+    for victim, _, cause, lengths_ns in waits:
+        _add_waits(delays, row[victim], CAUSES.index(cause), np.array(lengths_ns))
+    pairs = [
+        (row[victim], row.get(aggressor, -1), CAUSES.index(cause), sum(lengths_ns), len(lengths_ns), max(lengths_ns))
+        for victim, aggressor, cause, lengths_ns in waits
+    ]
+    return replace(window, cgroups=cgroups, delays=delays, interference=np.array(pairs, INTERFERENCE))
+
+
+def _add_waits(delays, row, cause, lengths_ns):
+    delays["wait_ns"][row] += lengths_ns.sum()
+    delays["cause_ns"][row, cause] += lengths_ns.sum()
+    delays["max_ns"][row] = max(delays["max_ns"][row], lengths_ns.max())
+    delays["kind_count"][row] += (len(lengths_ns) - len(lengths_ns) // 4, len(lengths_ns) // 4, 0)
+    bucket = np.searchsorted(wait_bucket_bounds_ns(), lengths_ns, side="right") - 1
+    delays["buckets"][row] += np.bincount(bucket, minlength=WAIT_BUCKETS)
+
+
 def make_cgroup(workload, node="node-a", **changes):
     """The cgroup of a workload: `/<service class>/<workload>`."""
     service_class = SERVICE_CLASS.get(workload, "offline")
@@ -90,9 +146,11 @@ def make_cgroup(workload, node="node-a", **changes):
     return Cgroup(**(fields | changes))
 
 
-def make_symbolised(start_ns=START_NS, calls=CALLS, node="node-a", counters=None, end_ns=None):
-    """The symbolised form of `make_window`."""
+def make_symbolised(start_ns=START_NS, calls=CALLS, node="node-a", counters=None, end_ns=None, waits=None):
+    """The symbolised form of `make_window`, with the accounts of `waits` if there are any."""
     window = make_window(start_ns, calls, node, counters, end_ns)
+    if waits is not None:
+        window = with_waits(window, waits)
     rows, frame_ids, lengths = {}, [], []
     for _, frames, _ in calls:
         ids = []

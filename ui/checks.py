@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from profiler.accounting import load_accounting
 from profiler.btf import READ_MEMBERS, VMLINUX, Btf
 from profiler.errors import CoprofError
 from profiler.hierarchy import describe_limits, detect_hierarchy
@@ -49,6 +50,7 @@ def run_checks(store: Path, config: Config) -> list[Result]:
         ("BTF", MISSING, _check_btf),
         ("BPF", MISSING, _check_bpf),
         ("BPF programs", MISSING, lambda: _check_programs(config)),
+        ("run-queue accounting", LIMITED, _check_accounting),
         ("sampling event", MISSING, lambda: _check_event(config)),
         ("hardware PMU", LIMITED, _check_pmu),
         ("cgroups", MISSING, lambda: _check_cgroups(config)),
@@ -103,6 +105,11 @@ def _check_programs(config: Config) -> str:
     for load in (load_sampling, load_cgroup_events):
         load(hierarchy).close()
     return "compiled without kernel headers, accepted by the verifier"
+
+
+def _check_accounting() -> str:
+    load_accounting().close()
+    return "compiled, accepted by the verifier"
 
 
 def _check_event(config: Config) -> str:

@@ -26,6 +26,7 @@ COMMANDS = {
     "record": "capture for a while, or while a command runs",
     "replay": "store raw windows that record --windows saved",
     "flame": "write a flame graph of a store: folded text or one HTML file",
+    "neighbours": "tell who made whom wait for the CPU, and how long",
     "status": "tell how a store and its agents are",
     "check": "tell whether this machine can run coprof, and what is missing",
 }

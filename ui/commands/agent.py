@@ -46,6 +46,8 @@ def _profile(config: Config, store_path: Path | None, hz: int | None, event: str
             say(f"damaged segment moved aside: {name}")
         node = sampler.node
         say(f"sampling {node.name} at {node.sample_hz} Hz on {node.sample_event} into {store.root}")
+        if sampler.without_accounting:
+            say(f"waits are not accounted for: {sampler.without_accounting}")
         store_windows(sampler, writer, CostMeter(sampler.bpf_bytes), say)
         return not writer.is_refusing
 

@@ -12,9 +12,13 @@ from profiler.loader import SOURCES
 from profiler.window import SAMPLE, UserEnd
 
 HEADER = SOURCES / "shared.h"
+RING_SIZES = (
+    *("SAMPLE_SLOTS", "STACK_SLOTS", "BANKS", "BANK_WORDS", "BANK_SLACK", "CGROUP_SLOTS"),
+    *("SLOTS", "WAITING_SET", "SLICES", "SETTLEMENTS", "BUCKETS", "CAUSES", "KINDS"),
+)
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 STRUCT = re.compile(r"struct (\w+) \{(.*?)\n\};", re.DOTALL)
-FIELD = re.compile(r"(?:__u64|__u32|__u16|char) (\w+)(?:\[.*?\])?;")
+FIELD = re.compile(r"(?:__u64|__u32|__u16|char|struct \w+) (\w+)(?:\[.*?\])?;")
 DEFINE = re.compile(r"^#define COPROF_(\w+) \S", re.MULTILINE)
 ENUMERATOR = re.compile(r"^\tCOPROF_(\w+) = ", re.MULTILINE)
 
@@ -96,7 +100,7 @@ def test_enumerations_agree(compiled, prefix, mirror):
 
 
 def test_rings_are_powers_of_two_and_the_slack_holds_the_deepest_stack(compiled):
-    for name in ("SAMPLE_SLOTS", "STACK_SLOTS", "BANKS", "BANK_WORDS", "BANK_SLACK", "CGROUP_SLOTS"):
+    for name in RING_SIZES:
         (size,) = compiled[name]
         assert size & (size - 1) == 0, name
     assert compiled["BANK_SLACK"][0] >= 2 * compiled["MAX_FRAMES"][0]

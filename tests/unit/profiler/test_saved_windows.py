@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sample_windows import START_NS, WINDOW_NS, make_cgroup, make_window
+from sample_windows import START_NS, WINDOW_NS, make_cgroup, make_window, with_waits
 
 from profiler.errors import BadInput, CorruptData
 from profiler.saved_windows import FILE_SUFFIX, FORMAT_VERSION, load, replay, save
-from profiler.window import MAPPING, Build
+from profiler.window import DELAY, MAPPING, Build
 
 in_one_directory = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-ARRAYS = ("samples", "processes", "mappings")
+ARRAYS = ("samples", "processes", "mappings", "delays", "interference")
 
 
 def rich_window():
     """A window with something in every table, and names that are no text."""
-    window = make_window(counters={"lost_ring_full": 2**40})
+    window = with_waits(make_window(counters={"lost_ring_full": 2**40}))
     return dataclasses.replace(
         window,
         mappings=np.array([(0, 0, 2**63, 2**64 - 1, 4096), (1, 1, 4096, 8192, 0)], MAPPING),
@@ -49,7 +49,7 @@ def assert_equal(loaded, saved):
 
 def assert_same_array(ours, theirs):
     assert ours.dtype == theirs.dtype
-    assert ours.tolist() == theirs.tolist()
+    assert ours.tobytes() == theirs.tobytes()
 
 
 @pytest.fixture
@@ -177,6 +177,8 @@ def test_a_foreign_header_is_refused(path, change):
         {"offsets": None},
         {"samples": np.zeros(3)},
         {"mappings": np.zeros(1, MAPPING.descr[:-1])},
+        {"delays": np.zeros(1, DELAY.descr[:-1])},
+        {"interference": None},
         {"header": np.frombuffer(b"\xff{", np.uint8)},
     ],
 )

@@ -7,10 +7,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_windows import START_NS, WINDOW_NS, make_cgroup, make_node, make_window
+from sample_windows import RUN_NS, START_NS, WINDOW_NS, make_cgroup, make_node, make_window, with_waits
 
 from profiler.errors import BadInput
-from profiler.window import COUNTERS, FACTS, LOSSES, MAPPING, PROCESS, SAMPLE, Build, Stacks, UserEnd, Window, merge
+from profiler.window import (
+    CAUSES,
+    COUNTERS,
+    DELAY,
+    FACTS,
+    INTERFERENCE,
+    LOSSES,
+    MAPPING,
+    PROCESS,
+    SAMPLE,
+    WAIT_BUCKETS,
+    Build,
+    Stacks,
+    UserEnd,
+    Window,
+    merge,
+    wait_bucket_bounds_ns,
+)
 
 PROCESSES = [(10, 1, 100), (10, 2, 100), (10, 1, 900), (11, 1, 100)]
 CGROUPS = [make_cgroup("web"), make_cgroup("batch"), make_cgroup("web", end_ns=START_NS)]
@@ -43,6 +60,26 @@ def stack_tables(draw, processes):
 
 
 @st.composite
+def delay_tables(draw, cgroups):
+    """Waits of some of the cgroups."""
+    delays = np.zeros(cgroups, DELAY)[: draw(st.integers(0, cgroups))]
+    delays["cgroup"] = draw(st.permutations(range(cgroups)))[: len(delays)]
+    for row in delays:
+        row["run_ns"], row["wait_ns"], row["max_ns"] = (draw(st.integers(0, 2**50)) for _ in range(3))
+        row["cause_ns"][draw(st.integers(0, len(CAUSES) - 1))] = row["wait_ns"]
+        row["kind_count"][draw(st.integers(0, 2))] = row["buckets"][draw(st.integers(0, WAIT_BUCKETS - 1))] = 7
+    return delays
+
+
+@st.composite
+def pair_tables(draw, cgroups):
+    """Delay between some of the cgroups, and by nobody."""
+    row, cause = st.integers(0, cgroups - 1), st.integers(0, len(CAUSES) - 1)
+    keys = draw(st.lists(st.tuples(row, st.integers(-1, cgroups - 1), cause), max_size=6, unique=True))
+    return rows_of(INTERFERENCE, [(*key, *(draw(st.integers(0, 2**50)) for _ in range(3))) for key in keys])
+
+
+@st.composite
 def windows(draw):
     """Any window of one node, some without samples, stacks or mappings."""
     start_ns = START_NS + draw(st.integers(0, 3)) * WINDOW_NS
@@ -68,6 +105,8 @@ def windows(draw):
         mappings=rows_of(MAPPING, [(process, build, start * 4096, 8192, 0) for process, start, build in maps]),
         builds=tuple(builds),
         cgroups=tuple(cgroups),
+        delays=draw(delay_tables(len(cgroups))),
+        interference=draw(pair_tables(len(cgroups))),
         counters=draw(st.dictionaries(st.sampled_from(sorted(COUNTERS)), st.integers(1, 2**40))),
     )
 
@@ -99,6 +138,29 @@ def resolved_mappings(window):
     }
 
 
+def resolved_delays(*windows):
+    """Waits and run time of each cgroup over all the windows: sums, and the longest."""
+    totals = {}
+    for window in windows:
+        for row in window.delays:
+            sums, longest = totals.setdefault(window.cgroups[row["cgroup"]], (Counter(), []))
+            numbers = [row["run_ns"], row["wait_ns"], *row["cause_ns"], *row["kind_count"], *row["buckets"]]
+            sums.update({column: int(number) for column, number in enumerate(numbers)})
+            longest.append(int(row["max_ns"]))
+    return {cgroup: (+sums, max(longest)) for cgroup, (sums, longest) in totals.items()}
+
+
+def resolved_pairs(*windows):
+    """Delay, events and the longest by victim, aggressor and cause over all the windows."""
+    totals = {}
+    for window in windows:
+        for victim, aggressor, cause, delay_ns, events, max_ns in window.interference.tolist():
+            key = (window.cgroups[victim], window.cgroups[aggressor] if aggressor >= 0 else None, CAUSES[cause])
+            so_far = totals.get(key, (0, 0, 0))
+            totals[key] = (so_far[0] + delay_ns, so_far[1] + events, max(so_far[2], max_ns))
+    return totals
+
+
 def resolved(window):
     """A window without its row numbers: equal for windows that say the same."""
     return (
@@ -107,6 +169,7 @@ def resolved(window):
         resolved_mappings(window),
         set(map(process_of, [window] * len(window.processes), range(len(window.processes)))),
         (set(window.builds), set(window.cgroups)),
+        (resolved_delays(window), resolved_pairs(window)),
         window.counters,
     )
 
@@ -118,6 +181,8 @@ def test_merging_keeps_everything_in_any_order(parts, data):
     assert Counter(resolved_samples(merged)) == Counter(row for part in parts for row in resolved_samples(part))
     assert merged.samples["weight_ns"].sum() == sum(part.samples["weight_ns"].sum() for part in parts)
     assert resolved_mappings(merged) == set().union(*map(resolved_mappings, parts))
+    assert resolved_delays(merged) == resolved_delays(*parts)
+    assert resolved_pairs(merged) == resolved_pairs(*parts)
     assert {name: merged.count(name) for name in COUNTERS} == {
         name: sum(part.count(name) for part in parts) for name in COUNTERS
     }
@@ -145,6 +210,9 @@ def test_a_merged_window_keeps_the_rules_of_its_tables(parts):
     for name, column in vars(parts[0].stacks).items():
         assert getattr(merged.stacks, name).dtype == column.dtype, name
     assert (merged.samples.dtype, merged.processes.dtype, merged.mappings.dtype) == (SAMPLE, PROCESS, MAPPING)
+    assert (merged.delays.dtype, merged.interference.dtype) == (DELAY, INTERFERENCE)
+    assert len(np.unique(merged.delays["cgroup"])) == len(merged.delays)
+    assert len(np.unique(merged.interference[["victim", "aggressor", "cause"]])) == len(merged.interference)
 
 
 @settings(max_examples=30, deadline=None)
@@ -198,3 +266,24 @@ def test_counters_that_a_window_does_not_carry_are_zero():
 def test_a_counter_is_a_fact_or_a_loss():
     assert not FACTS.keys() & LOSSES.keys()
     assert FACTS.keys() | LOSSES.keys() == COUNTERS.keys()
+
+
+def test_delays_of_a_cgroup_add_up_and_the_longest_wait_stays():
+    window = with_waits(make_window(), [("web", "batch", "offline", (5_000, 7_000))])
+    later = with_waits(make_window(START_NS + WINDOW_NS, calls=()), [("web", "batch", "offline", (6_000,))])
+    merged = merge([window, later])
+    rows = {merged.cgroups[row["cgroup"]].workload: row for row in merged.delays}
+    assert (rows["web"]["wait_ns"], rows["web"]["max_ns"], rows["web"]["buckets"].sum()) == (18_000, 7_000, 3)
+    assert rows["batch"]["run_ns"] == 2 * RUN_NS["batch"]
+    (pair,) = merged.interference.tolist()
+    assert (merged.cgroups[pair[0]].workload, merged.cgroups[pair[1]].workload) == ("web", "batch")
+    assert pair[2:] == (CAUSES.index("offline"), 18_000, 3, 7_000)
+
+
+def test_buckets_of_waits_touch_and_are_narrow():
+    bounds = wait_bucket_bounds_ns()
+    assert len(bounds) == WAIT_BUCKETS + 1
+    assert (bounds[0], bounds[1]) == (0, 1_024)
+    assert (np.diff(bounds) > 0).all()
+    assert (np.diff(bounds)[1:] / bounds[1:-1]).max() <= 0.125
+    assert bounds[-2] > 100 * 10**9

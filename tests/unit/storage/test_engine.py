@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from sample_windows import CALLS, START_NS, WINDOW_NS, make_symbolised
+from sample_windows import CALLS, START_NS, WAITS, WINDOW_NS, make_symbolised
 
 from profiler.errors import StoreUnavailable
 from storage.engine import Scan
@@ -14,8 +14,11 @@ from storage.queries import (
     read_frames,
     read_nodes,
     read_stacks,
+    read_wait_buckets,
     sum_by_cgroup,
     sum_by_stack,
+    sum_delays,
+    sum_interference,
 )
 from storage.rows import AgentCost
 from storage.schema import TABLES
@@ -30,7 +33,7 @@ def make_store(root, windows=3):
     store = Store.open(root, create=True)
     with StoreWriter(store, "node-a") as writer:
         for window in range(windows):
-            writer.append(make_symbolised(START_NS + window * WINDOW_NS), AgentCost())
+            writer.append(make_symbolised(START_NS + window * WINDOW_NS, waits=WAITS), AgentCost())
     return store
 
 
@@ -44,6 +47,7 @@ def test_an_empty_store_answers_with_empty_tables(tmp_path):
     assert count_by_quality(scan, "cpu") == {}
     tables = (sum_by_cgroup(scan, "cpu"), read_nodes(scan), read_nodes(scan, with_surroundings=True))
     assert [len(rows) for rows in tables] == [0, 0, 0]
+    assert [len(rows) for rows in (sum_delays(scan), read_wait_buckets(scan), sum_interference(scan))] == [0, 0, 0]
     assert len(read_stacks(scan, np.array([1]))) == len(read_frames(scan, np.array([1]))) == 0
 
 
@@ -84,6 +88,8 @@ def test_a_segment_of_rubbish_between_its_magic_is_found_out(tmp_path, table):
     count_by_quality(scan, "cpu")
     read_nodes(scan)
     read_frames(scan, np.array([1]))
+    sum_delays(scan)
+    sum_interference(scan)
     expected = () if table in ("samples_raw", "builds") else (store.relative(bad),)  # these are not asked here
     assert scan.bad_segments == expected
 

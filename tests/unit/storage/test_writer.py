@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
-from sample_windows import CALLS, START_NS, WINDOW_NS, make_symbolised
+from sample_windows import CALLS, START_NS, WAITS, WINDOW_NS, make_symbolised
 
 from profiler.errors import BadInput, StoreUnavailable
 from storage.rows import AgentCost
-from storage.store import NS_PER_HOUR, Store
+from storage.store import NS_PER_HOUR, WINDOW_TABLES, Store
 from storage.writer import StoreWriter, is_written
 
 COST = AgentCost(1, 2, 3)
@@ -110,30 +110,51 @@ def failing(function, at, error_number):
     return fail_once
 
 
-# 7 files are synced, then 6 folders, then the last.
-@pytest.mark.parametrize("at", range(14))
+# 9 files are synced, then 8 folders, then the last.
+@pytest.mark.parametrize("at", range(18))
 def test_a_failed_sync_leaves_nothing_and_the_next_append_works(store, writer, monkeypatch, at):
     monkeypatch.setattr(os, "fsync", failing(os.fsync, at, errno.ENOSPC))
     with pytest.raises(StoreUnavailable, match="No space left"):
-        writer.append(make_symbolised(), COST)
+        writer.append(make_symbolised(waits=WAITS), COST)
     assert files(store) == []
-    writer.append(make_symbolised(), COST)
-    assert len(files(store)) == 7  # the definitions too: what failed was not remembered as written
+    writer.append(make_symbolised(waits=WAITS), COST)
+    assert len(files(store)) == 9  # the definitions too: what failed was not remembered as written
 
 
-@pytest.mark.parametrize("at", range(7))
+@pytest.mark.parametrize("at", range(9))
 def test_a_failed_rename_leaves_nothing(store, writer, monkeypatch, at):
     monkeypatch.setattr(Path, "rename", failing(Path.rename, at, errno.EIO))
     with pytest.raises(StoreUnavailable, match="Input/output error"):
-        writer.append(make_symbolised(), COST)
+        writer.append(make_symbolised(waits=WAITS), COST)
     assert files(store) == []
 
 
 def test_a_window_without_its_nodes_segment_is_not_read(store, writer):
-    writer.append(make_symbolised(), COST)
+    writer.append(make_symbolised(waits=WAITS), COST)
+    assert [len(store.segments(table, 0, 2**62)) for table in WINDOW_TABLES] == [1, 1, 1, 1]
     next((store.root / "l0/node-a/nodes").iterdir()).unlink()
-    assert store.segments("samples_10s", 0, 2**62) == []
-    assert store.segments("samples_raw", 0, 2**62) == []
+    assert [len(store.segments(table, 0, 2**62)) for table in WINDOW_TABLES] == [0, 0, 0, 0]
+
+
+def test_a_window_without_accounts_has_no_segments_of_them(store, writer):
+    writer.append(make_symbolised(), COST)
+    assert store.segments("sched_delay", 0, 2**62) == store.segments("interference", 0, 2**62) == []
+
+
+def test_who_waited_and_for_whom_is_found_among_the_cgroups(store, writer):
+    writer.append(make_symbolised(waits=[("db", "[kworker]", "kernel", (5_000,))]), COST)
+    workload = {row["cg"]: row["workload"] for row in rows(store, "cgroups")}
+    (pair,) = rows(store, "interference")
+    assert (workload[pair["victim_cg"]], workload[pair["aggressor_cg"]]) == ("db", "[kworker]")
+    assert (pair["cause"], pair["delay_ns"]) == ("kernel", 5_000)
+
+
+def test_delays_of_an_incomplete_window_are_moved_aside(store):
+    with StoreWriter(store, "node-a") as writer:
+        writer.append(make_symbolised(waits=WAITS), COST)
+    next((store.root / "l0/node-a/nodes").iterdir()).unlink()
+    with StoreWriter(store, "node-a") as writer:
+        assert {name.split("/")[2] for name in writer.moved_segments} == set(WINDOW_TABLES)
 
 
 def test_a_start_clears_what_a_crash_left(store):
