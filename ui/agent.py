@@ -17,13 +17,14 @@ from types import FrameType
 
 import pyarrow as pa
 
-from profiler.errors import StoreUnavailable
+from profiler.errors import NoPermission, StoreUnavailable
 from profiler.sampler import Sampler
 from profiler.window import Window
 from storage.rows import AgentCost
 from storage.writer import StoreWriter
 from symbolizer.symbolizer import Symbolizer
 
+LEAST_FILES = 100  # some 60 stay open, and compiling and storing take a few at a time; one a CPU comes on top
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
@@ -44,9 +45,14 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def raise_file_limit() -> None:
-    """Let this process open as many files as it may: it holds those of the sampled programs."""
+    """Let this process open as many files as it may: it holds those of the sampled programs.
+
+    Raises `NoPermission` where that is too few for the BPF maps, programs and events alone.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < LEAST_FILES + (os.cpu_count() or 1):
+        raise NoPermission(f"only {hard} open files are allowed, too few to sample; ulimit -n 1024 or more")
 
 
 @dataclass

@@ -210,8 +210,13 @@ def test_a_standard_output_that_takes_nothing(machine, recording, arguments, red
     require_one_line(answer, FAILED, "standard output", said)
 
 
+def test_an_agent_that_may_open_too_few_files(machine, tmp_path):
+    answer = machine.coprof("agent", "--store", tmp_path / "store", under=("prlimit", "--nofile=40:40"))
+    require_one_line(answer, FAILED, "only 40 open files", "ulimit -n 1024")
+
+
 def test_an_agent_that_may_open_few_files(machine, tmp_path, config):
-    under = ("prlimit", "--nofile=40:40")
+    under = ("prlimit", "--nofile=120:120")
     agent = machine.start(
         *under,
         shutil.which("coprof", path=Path(sys.executable).parent),
