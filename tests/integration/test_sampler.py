@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from profiler import layout
+from profiler.accounting import TRACEPOINTS
 from profiler.hierarchy import detect_hierarchy, read_mounts
 from profiler.loader import possible_cpus
 from profiler.perf_events import attach_sampler, online_cpus
@@ -346,7 +347,7 @@ def test_equal_stacks_are_stored_once_a_generation_over_all_cpus(machine, progra
 def test_no_program_is_left_when_the_sampler_has_gone(sampling):
     with sampling() as sampler:
         ours = program_ids("self")
-        assert len(ours) == 4  # a tick, and three events of cgroups
+        assert len(ours) == 1 + 3 + len(TRACEPOINTS)  # a tick, three events of cgroups, and those of the scheduler
         sampler.stop()
     del sampler
     gc.collect()
