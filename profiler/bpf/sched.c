@@ -22,7 +22,7 @@
 
 #define SLOT_MASK (COPROF_SLOTS - 1)
 #define SET_MASK (COPROF_WAITING_SET - 1)
-#define LOCK_TRIES 256 /* some 5 us; only a holder whose virtual CPU is taken away makes us wait longer */
+#define LOCK_TRIES 64 /* some 1 us; only a holder whose virtual CPU is taken away makes us wait longer */
 #define PF_KTHREAD 0x00200000
 #define MAX_RT_PRIO 100
 
