@@ -20,7 +20,8 @@ import numpy.typing as npt
 from profiler import layout
 from profiler.bpf_maps import delete_keys, take_hash
 from profiler.errors import KernelFeatureMissing
-from profiler.loader import Loaded, load, possible_cpus
+from profiler.hierarchy import Hierarchy
+from profiler.loader import Loaded, load, sampling_defines
 from profiler.window import CAUSES
 
 TRACEPOINTS = (
@@ -191,10 +192,13 @@ class SchedAccounting:
         self._free["tail"] = tail + len(slots)  # published after the slots
 
 
-def load_accounting() -> Loaded:
-    """Load the accounting; nothing is attached yet. Raises `KernelFeatureMissing` where the kernel cannot."""
+def load_accounting(hierarchy: Hierarchy) -> Loaded:
+    """Load the accounting, which tells cgroups by `hierarchy`; nothing is attached yet.
+
+    Raises `KernelFeatureMissing` where the kernel cannot.
+    """
     programs = {f"on_{tracepoint}": f"tp_btf:{tracepoint}" for tracepoint in TRACEPOINTS}
-    return load("sched.c", {"COPROF_CPUS": possible_cpus()}, MAPS, programs)
+    return load("sched.c", sampling_defines(hierarchy), MAPS, programs)
 
 
 def _settlement_rows(

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from profiler.btf import Btf
 from profiler.errors import KernelFeatureMissing, NoPermission
+from profiler.hierarchy import Hierarchy
 
 SOURCES = Path(__file__).parent / "bpf"
 COMPILE_TIMEOUT_S = 60
@@ -64,6 +65,12 @@ def possible_cpus() -> int:
     """Number of CPUs that this kernel may ever bring up: sizes per-CPU tables."""
     last = Path("/sys/devices/system/cpu/possible").read_text().strip().replace(",", "-").split("-")[-1]
     return int(last) + 1
+
+
+def sampling_defines(hierarchy: Hierarchy) -> dict[str, int | None]:
+    """What every program that tells CPUs and cgroups apart is compiled with."""
+    defines: dict[str, int | None] = {"COPROF_CPUS": possible_cpus()}
+    return defines | {"COPROF_CGROUP_V2": None} if hierarchy.mode == "v2" else defines
 
 
 def load(source: str, defines: Mapping[str, int | None], maps: Sequence[str], programs: Mapping[str, str]) -> Loaded:

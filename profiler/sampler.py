@@ -29,7 +29,7 @@ from profiler.cgroups import CGROUP_EVENT, CgroupAction, CgroupTable
 from profiler.cpu_time import read_busy_ns
 from profiler.errors import KernelFeatureMissing
 from profiler.hierarchy import Hierarchy, detect_hierarchy
-from profiler.loader import Loaded, load, possible_cpus, require_bpf
+from profiler.loader import Loaded, load, possible_cpus, require_bpf, sampling_defines
 from profiler.mappings import MappingTable
 from profiler.node import read_node
 from profiler.perf_events import attach_raw_tracepoint, attach_sampler, choose_event, online_cpus
@@ -148,7 +148,7 @@ class Sampler:
     def _start_accounting(self, undo: contextlib.ExitStack) -> None:
         """Account for waits too; a kernel that cannot is said so and sampled all the same."""
         try:
-            loaded = load_accounting()
+            loaded = load_accounting(self.hierarchy)
         except KernelFeatureMissing as error:
             self.without_accounting = str(error)
             return
@@ -316,9 +316,7 @@ def _looks_a_drain(hz: int) -> int:
 
 def load_sampling(hierarchy: Hierarchy) -> Loaded:
     """Load the sampler's program, which tells cgroups by `hierarchy`; nothing is attached yet."""
-    defines: dict[str, int | None] = {"COPROF_CPUS": possible_cpus(), "COPROF_KNOWN_STACKS": KNOWN_STACKS}
-    if hierarchy.mode == "v2":
-        defines["COPROF_CGROUP_V2"] = None
+    defines = sampling_defines(hierarchy) | {"COPROF_KNOWN_STACKS": KNOWN_STACKS}
     return load("sampler.c", defines, SampleRings.MAPS, {"on_tick": "perf_event"})
 
 

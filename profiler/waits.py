@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from profiler.accounting import CAUSE_COLUMNS, CAUSE_OF_CLASS, GROUPS, Accounts
 from profiler.cgroups import cgroup_key
-from profiler.layout import SLOT_FIRST
+from profiler.layout import CLASSES, SLOT_FIRST
 from profiler.window import CAUSES, DELAY, INTERFERENCE, WAIT_KINDS, Cgroup, Node
 
 _NO_AGGRESSOR = -1
+_KERNEL = next(class_ for class_, cause in CAUSE_OF_CLASS.items() if cause == "kernel")
 _PSEUDO_IDS = 1 << 63  # kernel ids of cgroups count up from 1
-_CAUSE_ROWS = {class_: CAUSES.index(cause) for class_, cause in CAUSE_OF_CLASS.items()}
 
 
 def group_cgroups(node: Node) -> dict[int, Cgroup]:
@@ -55,9 +55,9 @@ def interference_rows(accounts: Accounts, cgroup_rows: npt.NDArray[np.int32]) ->
     rows = np.zeros(len(pairs), dtype=INTERFERENCE)
     rows["victim"] = known[np.minimum(pairs["victim"], last)]
     rows["aggressor"] = known[np.minimum(pairs["aggressor"], last)]
-    causes = np.array([_CAUSE_ROWS.get(class_, CAUSES.index("kernel")) for class_ in range(8)])
-    is_self = (pairs["victim"] == pairs["aggressor"]) & (pairs["aggressor"] >= SLOT_FIRST) & (pairs["class"] != 4)
-    rows["cause"] = np.where(is_self, CAUSES.index("self"), causes[pairs["class"] & 7])
+    causes = np.array([CAUSES.index(CAUSE_OF_CLASS[class_]) for class_ in range(CLASSES)])
+    is_self = (pairs["victim"] == pairs["aggressor"]) & (pairs["aggressor"] >= SLOT_FIRST) & (pairs["class"] != _KERNEL)
+    rows["cause"] = np.where(is_self, CAUSES.index("self"), causes[pairs["class"]])
     for name in ("delay_ns", "events", "max_ns"):
         rows[name] = blames[name]
     rows = np.concatenate([rows[rows["victim"] >= 0], _throttled_rows(accounts, cgroup_rows)])

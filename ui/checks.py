@@ -50,7 +50,7 @@ def run_checks(store: Path, config: Config) -> list[Result]:
         ("BTF", MISSING, _check_btf),
         ("BPF", MISSING, _check_bpf),
         ("BPF programs", MISSING, lambda: _check_programs(config)),
-        ("run-queue accounting", LIMITED, _check_accounting),
+        ("run-queue accounting", LIMITED, lambda: _check_accounting(config)),
         ("sampling event", MISSING, lambda: _check_event(config)),
         ("hardware PMU", LIMITED, _check_pmu),
         ("cgroups", MISSING, lambda: _check_cgroups(config)),
@@ -107,8 +107,8 @@ def _check_programs(config: Config) -> str:
     return "compiled without kernel headers, accepted by the verifier"
 
 
-def _check_accounting() -> str:
-    load_accounting().close()
+def _check_accounting(config: Config) -> str:
+    load_accounting(detect_hierarchy(config.agent.cgroup_mode)).close()
     return "compiled, accepted by the verifier"
 
 

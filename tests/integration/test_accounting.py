@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from profiler.hierarchy import detect_hierarchy
 from profiler.window import CAUSES, NEIGHBOURS, WAIT_BUCKETS, wait_bucket_bounds_ns
 
 RUN_S = 3
@@ -14,11 +15,17 @@ PINNED = ("taskset", "-c", "0")
 
 
 @pytest.fixture
-def observe(sampling):
+def cgroup_mode():
+    """The hierarchy that identifies cgroups; a test may ask for another."""
+    return "auto"
+
+
+@pytest.fixture
+def observe(sampling, cgroup_mode):
     """Run a situation under a sampler: it starts processes, this waits and reads their schedstat, then ends them."""
 
     def observe(start, during=lambda processes: time.sleep(RUN_S)):
-        with sampling(hz=49) as sampler:
+        with sampling(hz=49, cgroup_mode=cgroup_mode) as sampler:
             assert sampler.without_accounting == ""
             processes = start()
             during(processes)
@@ -95,6 +102,18 @@ def test_a_hog_is_named_and_all_of_the_wait_is_accounted_for(machine, programs, 
     assert blame[hog_path, "online"] > 0.8 * wait_ns, blame
     assert sum(blame.values()) == pytest.approx(wait_ns, rel=0.03)
     assert waits > 50
+
+
+@pytest.mark.parametrize("cgroup_mode", ["v2"])
+def test_cgroups_of_the_unified_hierarchy_are_told_apart(machine, programs, observe):
+    unified = detect_hierarchy("v2").mount_point
+    victim, hog = machine.cgroup("victim", unified), machine.cgroup("hog", unified)
+    seen = observe(lambda: [machine.start(*PINNED, programs["spin"], cgroups=[group]) for group in (victim, hog)])
+    _, wait_ns, causes, _ = seen.delay(victim)
+    assert wait_ns == pytest.approx(seen.schedstats[0][1], rel=0.02)
+    assert causes["self"] < 0.02 * wait_ns
+    (hog_path,) = {path for path, _ in seen.blame(victim) if path and path.endswith(hog.name)}
+    assert seen.blame(victim)[hog_path, "online"] > 0.8 * wait_ns
 
 
 @pytest.mark.parametrize("is_on_parent", [False, True])
