@@ -121,6 +121,8 @@ def _running(tool: Tool, folder: Path, window_s: int) -> Iterator[_Run]:
         yield _Run(process.pid, since_s)
         process.send_signal(signal.SIGINT)
         process.wait(END_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        raise NotMeasured(f"it did not end within {END_LIMIT_S} s of SIGINT") from None
     finally:
         process.kill()
         process.wait()

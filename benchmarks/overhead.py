@@ -91,6 +91,7 @@ def main() -> None:
 
 def run(plan: Plan, loads: Sequence[Load], folder: Path) -> tuple[list[Result], dict[str, str]]:
     """Measure everything; returns the figures, and for each tool that could not be measured why."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, and tools inherit that
     runs: dict[tuple[int, str], list[Figures]] = defaultdict(list)
     missing: dict[str, str] = {}
     for hz, name, pair in _steps(plan):
