@@ -73,6 +73,7 @@ class Result:
 
 def main() -> None:
     options = _parse_options()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, and tools inherit that
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("overhead: ended by a signal"))
     plan = _make_plan(options)
     try:
@@ -91,7 +92,6 @@ def main() -> None:
 
 def run(plan: Plan, loads: Sequence[Load], folder: Path) -> tuple[list[Result], dict[str, str]]:
     """Measure everything; returns the figures, and for each tool that could not be measured why."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, and tools inherit that
     runs: dict[tuple[int, str], list[Figures]] = defaultdict(list)
     missing: dict[str, str] = {}
     for hz, name, pair in _steps(plan):
